@@ -1,0 +1,15 @@
+"Everything a training notebook needs: fastai's vision names, then this package's"
+from fastai.vision.all import *
+
+from .external import *
+from .files import *
+from .data import *
+from .seasons import *
+from .models import *
+from .losses import *
+from .game import *
+from .training import *
+from .monitor import *
+from .metrics import *
+from .learner import *
+from .experiment import *
