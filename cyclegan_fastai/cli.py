@@ -5,6 +5,7 @@
 # %% ../nbs/11_cli.ipynb #e2b9b9d5
 from __future__ import annotations
 import json,sys,warnings
+from contextlib import nullcontext,redirect_stdout
 from dataclasses import asdict,fields,replace
 from pathlib import Path
 from typing import Annotated,List,Optional
@@ -14,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 # %% auto #0
-__all__ = ['app', 'data_app', 'console', 'Json', 'print_table', 'main', 'terminal_progress', 'train', 'translate', 'list_data',
-           'fetch', 'verify', 'make_seasons']
+__all__ = ['app', 'data_app', 'console', 'Json', 'print_table', 'only_json', 'main', 'terminal_progress', 'train', 'translate',
+           'list_data', 'fetch', 'verify', 'make_seasons']
 
 # %% ../nbs/11_cli.ipynb #7508049d
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode='markdown', context_settings=dict(help_option_names=['-h','--help']),
@@ -41,18 +42,21 @@ def print_table(
     for row in rows: table.add_row(*[f'{v:.2f}' if isinstance(v, float) else str(v) for v in row.values()])
     console.print(table)
 
+def only_json(
+    as_json:bool, # Was `--json` given?
+):
+    "Progress bars and all other words go to standard error while a program waits for JSON"
+    return redirect_stdout(sys.stderr) if as_json else nullcontext()
+
 def main():
     "Entry point: the verbs, with errors in one line"
     debug = '--debug' in sys.argv
     if debug: sys.argv.remove('--debug')
     else: warnings.filterwarnings('ignore')
     try: app()
-    except KeyboardInterrupt:
-        console.print('\nStopped. What was finished is kept; `train --resume` goes on from the last whole epoch.', markup=False)
-        sys.exit(130)
     except (ValueError, TypeError, OSError) as e:
         if debug: raise
-        Console(stderr=True).print(f'[bold red]Error:[/] ', end=''); print(e, file=sys.stderr)
+        Console(stderr=True).print('[bold red]Error:[/] ', end=''); print(e, file=sys.stderr)
         sys.exit(2)
 
 # %% ../nbs/11_cli.ipynb #525fd65a
@@ -70,16 +74,20 @@ def terminal_progress():
             n = self.dls.train.n//self.dls.train.bs*self.dls.train.bs
             self.task = self.bar.add_task('', total=self.n_epoch*n, at=f'0/{self.n_epoch}')
             self.bar.start()
+            self.trained = False
         def before_train(self):
+            self.trained = True
             self.bar.update(self.task, at=f'{self.epoch+1}/{self.n_epoch}', completed=self.epoch*len(self.dls.train)*self.dls.train.bs)
         def after_batch(self): self.bar.advance(self.task, self.dls.train.bs)
         def after_epoch(self):
-            history,done = self.learn.loss_terms.history,self.epoch+1
-            if not history or (done%max(1, self.n_epoch//10) and done!=self.n_epoch): return
+            done,trained,self.trained = self.epoch+1,self.trained,False
+            if not trained or (done%max(1, self.n_epoch//10) and done!=self.n_epoch): return
+            history = self.learn.loss_terms.history
             mean = lambda split,name: sum(v for k,v in history[-1].items() if k.startswith(f'{split}_{name}'))
             self.bar.console.print(f'epoch {done:>4}/{self.n_epoch}   ' + '   '.join(
                 f'{o} {mean("train", o):.3f} (valid {mean("valid", o):.3f})' for o in ('cycle','identity','adversarial','critic')), highlight=False)
-        def after_fit(self): self.bar.stop()
+        def close(self):
+            if hasattr(self, 'bar'): self.bar.stop()
     return TerminalProgress()
 
 # %% ../nbs/11_cli.ipynb #5d6aabd4
@@ -127,13 +135,19 @@ def train(
 
     In `--out` afterwards: `sample_grid.png`, `losses.png`, `metrics.json`, `model.pkl`, `recipe.json`, and `last.pth` for `--resume`.
     """
-    if as_json: console.file = sys.stderr
     changes = dict(size=size, epochs=epochs, decay_epochs=decay_epochs, bs=bs, blocks=blocks, width=width, lr=lr, identity=identity,
                    ema=ema, augment=augment, seed=seed)
     recipe,out = _recipe(data, out, resume, changes)
-    console.print(f'{"Going on with" if resume else "Training"} {recipe}\nEverything goes to {out}/ — look at sample_grid.png while it runs.', markup=False, highlight=False)
     from cyclegan_fastai.experiment import run_experiment
-    res = run_experiment(recipe, out, resume, device, 'skip' if skip_damaged else 'error', cbs=terminal_progress())
+    progress = terminal_progress()
+    with only_json(as_json):
+        console.print(f'{"Going on with" if resume else "Training"} {recipe}\nEverything goes to {out}/ — look at sample_grid.png while it runs.',
+                      markup=False, highlight=False)
+        try: res = run_experiment(recipe, out, resume, device, 'skip' if skip_damaged else 'error', cbs=progress)
+        except KeyboardInterrupt:
+            console.print(f'\nStopped. To go on from the last whole epoch: cyclegan-fastai train --resume --out {out}', markup=False)
+            raise typer.Exit(130) from None
+        finally: progress.close()
     print(json.dumps(res, ensure_ascii=False)) if as_json else _report(res, out)
 
 # %% ../nbs/11_cli.ipynb #da276927
@@ -174,7 +188,7 @@ def translate(
     if not fn.is_file(): raise FileNotFoundError(f"`--run` {run} holds no `model.pkl`: train first, or name the folder of a finished run")
     if fn.suffix!='.pkl': raise ValueError(f"`--run` must be a run's folder or its `model.pkl`, got {run}")
     from fastai.learner import load_learner
-    learn = load_learner(fn)
+    with only_json(as_json): learn = load_learner(fn)
     if to is not None and to not in learn.domains: raise ValueError(f"`--to` must be {' or '.join(learn.domains)}, got {to}")
     rows,failed = [],0
     out.mkdir(parents=True, exist_ok=True)
@@ -203,7 +217,8 @@ def fetch(
 ):
     "Download and unpack a data set; an interrupted download goes on where it stopped"
     from cyclegan_fastai.external import untar_unpaired
-    print_table([dict(source=source, path=untar_unpaired(source, mirrors=mirror, progress=not as_json))], as_json)
+    with only_json(as_json): path = untar_unpaired(source, mirrors=mirror)
+    print_table([dict(source=source, path=path)], as_json)
 
 # %% ../nbs/11_cli.ipynb #f149c964
 @data_app.command()
@@ -214,9 +229,10 @@ def verify(
     "List damaged and skipped files, and images that occur in more than one split or domain. Status 1 if any is damaged."
     from cyclegan_fastai.external import untar_unpaired
     from cyclegan_fastai.files import find_unpaired,verify_unpaired
-    folder = untar_unpaired(path)
-    files = find_unpaired(folder)
-    found = verify_unpaired(files)
+    with only_json(as_json):
+        folder = untar_unpaired(path)
+        files = find_unpaired(folder)
+        found = verify_unpaired(files)
     print_table(found.assign(file=[o.relative_to(folder) if o.is_relative_to(folder) else o for o in found.file]).to_dict('records'), as_json)
     counts = found.problem.value_counts()
     if not as_json: console.print(f'{len(files.train_a)} + {len(files.train_b)} training and {len(files.valid_a)} + {len(files.valid_b)} test images; '
@@ -234,7 +250,8 @@ def make_seasons(
 ):
     "Draw landscapes in summer and winter"
     from cyclegan_fastai.seasons import seasons
-    print_table([dict(path=seasons(n_train, n_test, size, seed, out), images=2*n_train+4*n_test)], as_json)
+    with only_json(as_json): path = seasons(n_train, n_test, size, seed, out)
+    print_table([dict(path=path, images=2*n_train+4*n_test)], as_json)
 
 # %% ../nbs/11_cli.ipynb #53c4950e
 if __name__=='__main__' and Path(sys.argv[0]).stem=='cli': main()

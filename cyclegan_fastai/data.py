@@ -62,12 +62,17 @@ class ResizeTo(Resize):
         load:int, # Pixels a side before the random cut
         method:str='squish', # 'squish' as the original, 'crop' to keep proportions, 'pad'
     ):
+        if method not in ('squish','crop','pad'): raise ValueError(f"`method` must be 'squish', 'crop' or 'pad', got {method!r}")
         super().__init__(load, method=method)
         self.sizes = ((load,load), (size,size))
 
     def before_call(self, b, split_idx):
         super().before_call(b, 1)               # 1: cut in the middle, without chance
         self.size = self.sizes[bool(split_idx)]
+
+    def encodes(self, x:Image.Image):
+        if min(x.size)==1: x = x.resize([max(o,2) for o in x.size])   # else fastai's cut may round one pixel to none
+        return super().encodes(x)
 
 # %% ../nbs/00_data.ipynb #48ca177a
 @delegates(TfmdDL.__init__)
@@ -80,7 +85,8 @@ class UnpairedDL(TfmdDL):
         **kwargs
     ):
         super().__init__(dataset, **kwargs)
-        names = [domain_func(o) for o in dataset.items]
+        items = getattr(dataset.items, 'iloc', dataset.items)   # of a data frame the rows
+        names = [domain_func(items[i]) for i in range(len(dataset))]
         domains = tuple(domains or sorted(set(names)))
         if len(domains)!=2 or set(names) - set(domains): raise ValueError(
             f"`domain_func` must tell two domains apart, got {sorted(set(names)|set(domains))}: pass `domains=(name_a, name_b)`")
@@ -96,8 +102,8 @@ class UnpairedDL(TfmdDL):
     @property
     def size(self): return next(o.sizes[1][0] for o in self.after_item.fs if isinstance(o, ResizeTo))
 
-    def new(self, dataset=None, cls=None, **kwargs):
-        return super().new(dataset, cls, **merge(dict(domain_func=self.domain_func, domains=self.domains), kwargs))
+    def new(self, dataset=None, cls=None, domains=None, **kwargs):
+        return super().new(dataset, cls, **merge(dict(domain_func=self.domain_func, domains=domains or self.domains), kwargs))
 
 # %% ../nbs/00_data.ipynb #d1d92dad
 @patch
@@ -105,8 +111,8 @@ def get_idxs(self:UnpairedDL):
     "One number a pair: `i * len(dataset) + j` for image `i` of A and `j` of B"
     a,b = self.idxs_a,self.idxs_b
     if self.shuffle:
-        draw = lambda idxs: self.shuffle_fn(idxs) if len(idxs)==self.n else self.rng.choices(idxs, k=self.n)
-        a,b = (draw(a), self.rng.choices(b, k=self.n)) if len(a)==self.n else (draw(a), draw(b))
+        once,again = self.shuffle_fn,partial(self.rng.choices, k=self.n)
+        a,b = (once(a), again(b)) if len(a)==self.n else (again(a), once(b))
     else: a,b = ([idxs[i%len(idxs)] for i in range(self.n)] for idxs in (a,b))
     return [i*len(self.dataset)+j for i,j in zip(a,b)]
 
@@ -126,22 +132,26 @@ def show_rows(
 )->plt.Figure:
     "Rows of images, each row with its title at the left"
     n = min(max_n, min(len(o) for o in rows.values()))
-    fig,axs = plt.subplots(len(rows), n, figsize=(imsize*n+.6, imsize*len(rows)+.25*bool(title)), squeeze=False, layout='compressed')
+    w,h,left,top = imsize*n,imsize*len(rows),.25*any(rows),.25*bool(title)
+    fig,axs = plt.subplots(len(rows), n, figsize=(w+left, h+top), squeeze=False, gridspec_kw=dict(
+        left=left/(w+left), right=1, bottom=0, top=h/(h+top), wspace=.06, hspace=.06))
     for ax_row,(name,images) in zip(axs, rows.items()):
         for ax,x in zip(ax_row, images):
             x = x.detach().float().cpu()
             ax.imshow(((x+1)/2 if signed else x).clamp(0,1).permute(1,2,0).numpy())
             ax.set(xticks=[], yticks=[], frame_on=False)
         ax_row[0].set_ylabel(name, fontsize=9)
-    if title: fig.suptitle(title, fontsize=10)
+    if title: fig.suptitle(title, fontsize=10, y=.995, va='top')
     return fig
 
 @patch
-def show_batch(self:UnpairedDL, b=None, max_n=8, show=True, **kwargs):
+@delegates(show_rows, but=['rows','signed'])
+def show_batch(self:UnpairedDL,
+    b:tuple|None=None, # `(real_a, real_b)`; a new batch if not given
+    **kwargs
+):
     "Domain A over domain B"
-    b = self.decode(self.one_batch() if b is None else b[:2])
-    if not show: return b
-    show_rows(dict(zip(self.domains, b)), max_n=max_n, **kwargs)
+    show_rows(dict(zip(self.domains, b or self.one_batch())), signed=True, **kwargs)
 
 # %% ../nbs/00_data.ipynb #901dc6fb
 def load_images(
@@ -179,12 +189,17 @@ def UnpairedBlock(
 # %% ../nbs/00_data.ipynb #94dde6cc
 def _sound(files, damaged):
     "`files`, after a look at each; those that can't be decoded raise, or with `damaged='skip'` are left out"
-    items = list(files)
-    bad = {f:e for (*_,f),(_,e) in zip(items, inspect_images([f for *_,f in items], draft=64)) if e}
+    fns = [f for *_,f in files]
+    bad = {f:e for f,(_,e) in zip(fns, inspect_images(fns, draft=64)) if e}
     if not bad: return files
     if damaged=='error': raise DamagedImage('\n'.join(list(bad.values())[:5]) + (f'\nand {len(bad)-5} more' if len(bad)>5 else ''))
     warn(f"{len(bad)} damaged files are skipped: {', '.join(str(o) for o in list(bad)[:5])}{', …' if len(bad)>5 else ''}")
-    return UnpairedFiles(*([f for f in getattr(files, k) if f not in bad] for k in ('train_a','train_b','valid_a','valid_b')), files.domains)
+    sound = ([f for f in o if f not in bad] for o in (files.train_a, files.train_b, files.valid_a, files.valid_b))
+    return UnpairedFiles(*sound, files.domains)
+
+def _check_bs(bs, files):
+    n = max(len(files.train_a), len(files.train_b))
+    if not 1<=bs<=n: raise ValueError(f"`bs` must be between 1 and the {n} pairs of an epoch, got {bs}: pass another `bs`")
 
 class UnpairedDataLoaders(DataLoaders):
     "`DataLoaders` of two domains, from folders"
@@ -201,15 +216,14 @@ class UnpairedDataLoaders(DataLoaders):
     ):
         "From lists of files"
         if damaged not in ('error','skip'): raise ValueError(f"`damaged` must be 'error' or 'skip', got {damaged!r}")
-        if bs<1: raise ValueError(f"`bs` must be 1 at least, got {bs}")
+        _check_bs(bs, files)
         kwargs['domains'] = domains = tuple(kwargs.get('domains') or files.domains)
         if len(domains)!=2 or domains[0]==domains[1]: raise ValueError(f"`domains` must be two different names, got {domains}")
         block = UnpairedBlock(itemgetter(1), **kwargs)
         files = _sound(files, damaged)
-        items = [[f, domains['ab'.index(k)]] for _,k,f in files]
+        _check_bs(bs, files)
+        items = [[f, domains['AB'.index(k)]] for _,k,f in files]   # lists: transforms map over tuples
         n_train = len(files.train_a)+len(files.train_b)
-        n_pairs = max(len(files.train_a), len(files.train_b))
-        if bs>n_pairs: raise ValueError(f"`bs` must be at most the {n_pairs} pairs of an epoch, got {bs}: pass a smaller `bs`")
         dblock = DataBlock(blocks=block, get_x=itemgetter(0), splitter=IndexSplitter(range(n_train, len(items))))
         return dblock.dataloaders(items, path=path, bs=bs, num_workers=num_workers, device=device)
 

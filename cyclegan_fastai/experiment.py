@@ -84,10 +84,12 @@ class KeepRun(Callback):
     def __init__(self,
         out:Path, # The run's folder
     ):
-        self.out = Path(out)
+        self.out,self.trained = Path(out),False
 
+    def before_train(self): self.trained = True       # an epoch that is skipped on resuming never comes here
     def after_epoch(self):
-        if not self.learn.loss_terms.history: return
+        if not self.trained: return
+        self.trained = False
         self.learn.save('last')
         done = self.learn.epochs_done
         if done%max(1, self.n_epoch//10)==0 or done==self.n_epoch: save_pictures(self.learn, self.out)
@@ -96,8 +98,8 @@ def save_pictures(
     learn:CycleGANLearner, # Trained for an epoch at least
     out:Path, # Folder for `sample_grid.png` and `losses.png`
 ):
-    "What a run looks like by now"
-    with plt.ioff():
+    "What a run looks like by now; looking changes no random state"
+    with plt.ioff(), no_random():
         learn.show_results(max_n=8, title=f'after {len(learn.loss_terms.history)} epochs')
         _save(out/'sample_grid.png', 110)
         plot_losses(learn.loss_terms.history)
@@ -171,6 +173,7 @@ def finish_run(
     if has_truth(path):
         with learn.evaluating() as game:
             on = lambda net: (lambda x: torch.cat([net(o.to(game.device)).cpu() for o in x.split(16)]))
-            res['scores'] = truth_scores(on(game.generator_a2b), on(game.generator_b2a), path, recipe.size, learn.domains).to_dict('records')
+            files = UnpairedFiles(*([f for f,d in ds.items if d==o] for ds in (learn.dls.train_ds, learn.dls.valid_ds) for o in learn.domains))
+            res['scores'] = truth_scores(on(game.generator_a2b), on(game.generator_b2a), path, recipe.size, learn.domains, files).to_dict('records')
     (out/'metrics.json').write_text(json.dumps(res, indent=1, ensure_ascii=False)+'\n')
     return res

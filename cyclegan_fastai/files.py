@@ -4,8 +4,8 @@
 
 # %% ../nbs/00b_files.ipynb #e2b9b9d5
 from __future__ import annotations
-import hashlib,struct
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass,replace
 
 from fastai.vision.all import *
 from fastcore.parallel import parallel
@@ -21,10 +21,11 @@ class DamagedImage(ValueError): "An image file that can't be decoded; the messag
 def to_rgb(
     im:Image.Image, # Of any mode
 )->Image.Image: # RGB
-    "`im` in RGB: transparency on white, 16 bits scaled to 8"
+    "`im` in RGB: transparency on white, 16 bits and floats scaled to 8 bits"
     if im.mode[0] in 'IF':
-        x = np.asarray(im, dtype=np.float32)
-        im = Image.fromarray((x/(257 if x.max()>255 else 1)).clip(0,255).astype(np.uint8))
+        x = np.nan_to_num(np.asarray(im, dtype=np.float32))
+        white = 65535 if x.max()>255 else 1 if im.mode=='F' and x.max()<=1 else 255
+        im = Image.fromarray((x*(255/white)).round().clip(0,255).astype(np.uint8))
     if im.has_transparency_data:
         im = im.convert('RGBA')
         im = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im)
@@ -40,16 +41,20 @@ def open_image(
             if draft: im.draft('RGB', (draft,draft))
             return PILImage(to_rgb(ImageOps.exif_transpose(im)))
     except FileNotFoundError: raise
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as e:
+    except Exception as e: # each of Pillow's decoders has errors of its own
         raise DamagedImage(f"`{fn}` can't be read as an image ({e}): replace or remove it, "
                            "or pass `damaged='skip'`") from None
 
-# %% ../nbs/00b_files.ipynb #d0c7a6ba
+# %% ../nbs/00b_files.ipynb #fff440ff
+def _extensions():
+    "Of the kinds of image that Pillow can open"
+    return {k for k,v in Image.registered_extensions().items() if v in Image.OPEN and Image.MIME.get(v,'').startswith('image/')}
+
 def image_files(
     folder:Path|str, # Searched with all its subfolders
 )->list[Path]: # Sorted
     "All image files by their extension, hidden ones left out"
-    return sorted(o for o in get_image_files(folder) if not o.name.startswith('.'))
+    return sorted(get_files(folder, extensions=_extensions()))
 
 @dataclass
 class UnpairedFiles:
@@ -63,47 +68,50 @@ class UnpairedFiles:
     def __post_init__(self):
         for k,files,name in zip('ab', (self.train_a,self.train_b), self.domains):
             if not files: raise ValueError(f"domain {k.upper()} ({name}) has no images to train on: it needs one at least, "
-                f"with an ending like .jpg or .png, not hidden")
-    def __iter__(self): return ((s,k,f) for s in ('train','valid') for k in 'ab' for f in getattr(self, f'{s}_{k}'))
+                "with an ending like .jpg or .png, not hidden")
+    def __iter__(self): return ((s,k,f) for s in ('train','valid') for k in 'AB' for f in getattr(self, f'{s}_{k.lower()}'))
 
 # %% ../nbs/00b_files.ipynb #5aab39c0
 def _split(files, valid_pct, seed):
-    "A seeded share of `files` for validation; a single file serves for both"
-    if len(files)==1: return files, files
-    idxs = random.Random(seed).sample(range(len(files)), len(files))
-    n = min(max(1, round(valid_pct*len(files))), len(files)-1) if valid_pct else 0
-    return [files[i] for i in sorted(idxs[n:])], [files[i] for i in sorted(idxs[:n])]
+    "A seeded share of `files` for validation, one at least; a single file serves for both"
+    if len(files)<2: return files, files
+    n = min(max(1, round(valid_pct*len(files))), len(files)-1)
+    valid = set(random.Random(seed).sample(files, n))
+    return [f for f in files if f not in valid], sorted(valid)
 
 def two_folders(
     a:Path|str, # Folder of domain A
     b:Path|str, # Folder of domain B
     valid_pct:float=0.1, # Share of each domain kept aside, in [0, 1)
     seed:int=42, # Of the split
-)->UnpairedFiles:
-    "Two folders of any name, split at random"
+    tests:tuple=((),()), # Validation images of A and of B, where they are known
+)->UnpairedFiles: # The domains have the folders' names, or A and B if these are the same
+    "Two folders of any name, split at random where there are no `tests`"
     a,b = Path(a),Path(b)
     for o in (a,b):
         if not o.is_dir(): raise NotADirectoryError(f"`{o}` is not a folder: pass one folder of images for each domain")
     if not 0 <= valid_pct < 1: raise ValueError(f"`valid_pct` must be in [0, 1), got {valid_pct}")
-    if a.resolve()==b.resolve(): raise ValueError(f"`a` and `b` are the same folder, `{a}`: pass two")
-    (train_a,valid_a),(train_b,valid_b) = (_split(image_files(o), valid_pct, seed) for o in (a,b))
-    return UnpairedFiles(train_a, train_b, valid_a, valid_b, (a.name, b.name))
+    ra,rb = a.resolve(),b.resolve()
+    if ra.is_relative_to(rb) or rb.is_relative_to(ra): raise ValueError(
+        f"`a` and `b` must be two folders, neither inside the other, got `{a}` and `{b}`: an image belongs to one domain")
+    (train_a,valid_a),(train_b,valid_b) = ((files, list(test)) if test or not valid_pct else _split(files, valid_pct, seed)
+                                           for files,test in zip(map(image_files, (a,b)), tests))
+    names = a.absolute().name,b.absolute().name
+    return UnpairedFiles(train_a, train_b, valid_a, valid_b, names if names[0]!=names[1] else ('A','B'))
 
 # %% ../nbs/00b_files.ipynb #cda3e9e5
 def find_unpaired(
     path:Path|str, # A data set's folder
-    valid_pct:float=0.1, # Share kept aside where there is no test split, in [0, 1)
+    valid_pct:float=0.1, # Share kept aside where there are no test images, in [0, 1)
     seed:int=42, # Of that split
 )->UnpairedFiles:
     "The files of a data set in any of the layouts that are understood"
     path = Path(path)
     if not path.is_dir(): raise NotADirectoryError(f"`{path}` is not a folder: pass the one that holds `trainA` and `trainB`")
-    if (path/'trainA').is_dir() and (path/'trainB').is_dir():
-        tests = [image_files(path/o) if (path/o).is_dir() else [] for o in ('testA','testB')]
-        files = two_folders(path/'trainA', path/'trainB', valid_pct, seed) if not all(tests) else UnpairedFiles(
-            image_files(path/'trainA'), image_files(path/'trainB'), *tests)
-        files.domains = ('A','B')
-        return files
+    if (path/'trainA').is_dir() or (path/'trainB').is_dir():
+        tests = [image_files(path/o) for o in ('testA','testB')]
+        return replace(two_folders(path/'trainA', path/'trainB', valid_pct, seed, tests), domains=('A','B'))
+    if (path/'A').is_dir() and (path/'B').is_dir(): return two_folders(path/'A', path/'B', valid_pct, seed)
     subs = sorted(o for o in path.iterdir() if o.is_dir() and not o.name.startswith('.') and image_files(o))
     if len(subs)==2: return two_folders(*subs, valid_pct, seed)
     raise ValueError(f"`{path}` has no layout that is understood: it should hold `trainA` and `trainB`, or exactly two folders "
@@ -128,14 +136,14 @@ def verify_unpaired(
 )->pd.DataFrame: # A row a finding: `file`, `split`, `domain`, `problem`, `detail`
     "Open every image once; list what is damaged, skipped, or occurs in more than one split or domain"
     files = path if isinstance(path, UnpairedFiles) else find_unpaired(path)
-    items = list(files)
-    rows,first_seen = [],{}
-    for (split,k,fn),(digest,error) in zip(items, inspect_images([f for *_,f in items])):
-        where = f'{split}{k.upper()}'
-        if error: rows.append((fn, split, k.upper(), 'damaged', error))
-        elif (seen := first_seen.setdefault(digest, (where,fn)))[0]!=where:
-            rows.append((fn, split, k.upper(), 'duplicate', f'same pixels as {seen[0]} {seen[1].name}'))
-    for folder in {f.parent for *_,f in items}:
-        rows += [(o, '', '', 'skipped', 'hidden' if o.name.startswith('.') else 'not an image by its extension')
-                 for o in sorted(folder.iterdir()) if o.is_file() and o not in {f for *_,f in items}]
+    fns = [f for *_,f in files]
+    rows,seen = [],{}
+    for (split,domain,fn),(digest,error) in zip(files, inspect_images(fns)):
+        place,first = seen.setdefault(digest, (split+domain, fn))
+        if error: rows.append((fn, split, domain, 'damaged', error))
+        elif place!=split+domain: rows.append((fn, split, domain, 'duplicate', f'same pixels as {place} {first.name}'))
+    kinds = _extensions()
+    for o in sorted(o for folder in {f.parent for f in fns} for o in folder.iterdir() if o.is_file()):
+        if o.name.startswith('.'): rows.append((o, '', '', 'skipped', 'hidden'))
+        elif o.suffix.lower() not in kinds: rows.append((o, '', '', 'skipped', 'not an image by its extension'))
     return pd.DataFrame(rows, columns=['file','split','domain','problem','detail'])

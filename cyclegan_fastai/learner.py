@@ -5,7 +5,6 @@
 # %% ../nbs/08_learner.ipynb #e2b9b9d5
 from __future__ import annotations
 from contextlib import nullcontext
-
 from fastai.vision.all import *
 from .data import *
 from .files import *
@@ -42,69 +41,112 @@ def set_random_state(
 # %% ../nbs/08_learner.ipynb #e0e8f3ee
 _numpy_scalars = [L, np._core.multiarray.scalar, np.dtype, *[getattr(np.dtypes, o) for o in np.dtypes.__all__]]  # a learning rate may be one
 
+def _read(file, device):
+    "The content of a file of tensors; code that may be in it isn't run"
+    if not file.exists(): raise FileNotFoundError(f"`{file}` doesn't exist: `save` writes to `path/model_dir`")
+    try:
+        with torch.serialization.safe_globals(_numpy_scalars): return torch.load(file, map_location=device, weights_only=True)
+    except Exception as e: raise ValueError(                           # a damaged file can fail anywhere
+        f"`{file}` is damaged, or holds more than tensors, numbers and text, which `load` refuses ({type(e).__name__})") from e
+
 class GameLearner(Learner):
     "A `Learner` for any `Game`; saves and loads all that training needs to go on"
     epochs_done = 0 # Of the last or current fit: `start_epoch` to go on
 
     def save(self, file, with_opt=True, pickle_protocol=2):
-        "Save to `self.path/self.model_dir/file`; without `with_opt` the weights alone"
+        "Save to `self.path/self.model_dir/file`; without `with_opt` the weights alone, averaged ones if there are any"
         if rank_distrib(): return
         file = join_path_file(file, self.path/self.model_dir, ext='.pth')
-        state = get_model(self.model).state_dict()
-        if with_opt and self.opt is not None: state = dict(
-            model=state, opt=self.opt.state_dict(), epochs_done=self.epochs_done, random=random_state(self.dls.loaders),
-            callbacks={cb.name: cb.state_dict() for cb in self.cbs if hasattr(cb, 'state_dict')})
-        partial_file = file.with_name(file.name+'.part')
-        torch.save(state, partial_file, pickle_protocol=pickle_protocol)
+        full,partial_file = with_opt and self.opt is not None,file.with_name(file.name+'.part')
+        with self.averaged(not full):
+            state = get_model(self.model).state_dict()
+            if full: state = dict(
+                model=state, opt=self.opt.state_dict(), epochs_done=self.epochs_done, random=random_state(self.dls.loaders),
+                callbacks={k: cb.state_dict() for k,cb in self._keepers().items()})
+            torch.save(state, partial_file, pickle_protocol=pickle_protocol)
         return partial_file.replace(file)
 
-    def load(self, file, device=None, with_opt=True, strict=True):
-        "Load what `save` wrote, and go on exactly there"
+    def load(self, file, device=None, with_opt=True, strict=True, weights_only=True):
+        "Load what `save` wrote, and go on exactly there; whatever `weights_only`, no code is run from the file"
         file = join_path_file(file, self.path/self.model_dir, ext='.pth')
-        if not file.exists(): raise FileNotFoundError(f"`{file}` doesn't exist: `save` writes to `path/model_dir`")
-        with torch.serialization.safe_globals(_numpy_scalars):
-            state = torch.load(file, map_location=ifnone(device, getattr(self.dls, 'device', None)), weights_only=True)
-        full = 'callbacks' in state
-        try: get_model(self.model).load_state_dict(state['model'] if full else state, strict=strict)
-        except RuntimeError as e: raise ValueError(f"`{file}` holds networks of another shape: build the learner with the "
-                                                   f"arguments that it was saved with.\n{e}") from None
-        if full and with_opt: self._restore(state)
+        state = _read(file, ifnone(device, get_model(self.model).device))
+        try: get_model(self.model).load_state_dict(state['model'] if 'model' in state else state, strict=strict)
+        except (RuntimeError, TypeError) as e: raise ValueError(f"`{file}` holds networks of another shape: build the learner "
+            f"with the arguments that it was saved with.\n{e}") from None
+        if with_opt: self._restore(state, file)
+        elif hasattr(self, 'generator_ema'): self.generator_ema.load_state_dict(
+            state.get('callbacks', {}).get('generator_ema') or dict(averages=None, n_averaged=0))
         return self
+
+    def export(self, fname='export.pkl', **kwargs):
+        "Export for inference, without data, pools and optimizer; averaged generators, if there are any, as the generators"
+        with self.averaged(): super().export(fname, **kwargs)
+
+    def averaged(self, averaged=True):
+        "A context with averaged generators, if there are any, in the generators' place; or surely not"
+        ema = getattr(self, 'generator_ema', None)
+        return ema.applied(averaged) if ema else nullcontext()
+
+    def _keepers(self):
+        return {cb.name: cb for cb in self.cbs if hasattr(type(cb), 'state_dict')}   # a callback itself finds its model's
 
 # %% ../nbs/08_learner.ipynb #d1d92dad
 @patch
-def _restore(self:GameLearner, state):
+def _restore(self:GameLearner, state, file):
+    if 'callbacks' not in state: return warn(f"`{file}` holds weights alone: optimizer, pools and random states stay as they are")
     if self.opt is None: self.create_opt()
-    self.opt.load_state_dict(state['opt'])
-    for cb in self.cbs:
-        if cb.name in state['callbacks']: cb.load_state_dict(state['callbacks'][cb.name])
+    try: self.opt.load_state_dict(state['opt'])
+    except (KeyError, ValueError) as e: raise ValueError(f"`{file}` holds the state of another optimizer: "
+        f"pass its `opt_func` to the learner, or load `with_opt=False`.\n{e}") from None
+    cbs = self._keepers()
+    for k,v in state['callbacks'].items():
+        if k in cbs: cbs[k].load_state_dict(v)
+        else: warn(f"`{file}` holds the state of `{k}`, which this learner doesn't have")
     self.epochs_done = state['epochs_done']
     set_random_state(state['random'], self.dls.loaders)
 
+# %% ../nbs/08_learner.ipynb #d1d92dad-2
 @patch
-def export(self:GameLearner,
-    fname:str='export.pkl', # In `self.path`
-    **kwargs
-):
-    "Export for inference, without data, pools and optimizer; averaged generators, if there are any, as the generators"
-    ema = getattr(self, 'generator_ema', None)
-    with ema.applied() if ema else nullcontext(): Learner.export(self, fname, **kwargs)
+def _do_fit(self:GameLearner):
+    start = self.skip_to_epoch._skip_to if hasattr(self, 'skip_to_epoch') else 0
+    if start and hasattr(self, 'progress') and self.create_mbar: self.progress.mbar.update(0)      # starts its clock
+    for self.epoch in range(start, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+
+@patch
+def _do_epoch_validate(self:GameLearner, ds_idx=1, dl=None):
+    with self.averaged(): Learner._do_epoch_validate(self, ds_idx, dl)
+
+@patch
+@delegates(Learner.get_preds, but=['with_loss','with_decoded','reorder'])
+def get_preds(self:GameLearner, ds_idx=1, dl=None, **kwargs):
+    "The play of all batches, a dict of images, and the real images"
+    if kwargs.pop('with_loss', False): raise NotImplementedError(
+        "`with_loss`: a game pays by the batch, not by the image; `validate` gives the means, `play` the images of a batch")
+    return Learner.get_preds(self, ds_idx, dl, **{**kwargs, 'reorder': False})
+
+@patch
+def summary(self:GameLearner):
+    "The players, fastai's table of layers, and the weights of the terms"
+    game = get_model(self.model)
+    players = [f'{o:<20} {total_params(getattr(game, o))[0]:>12,} parameters\n' for o in game.generator_names+game.critic_names]
+    text = Learner.summary(self).replace(str(self.loss_func), f'{type(game).__name__}.loss, weights {game.weights}')
+    return PrettyString(''.join(players) + '\n' + text)
 
 class CountEpochs(Callback):
-    "Keep `learn.epochs_done`, before the callbacks that save"
+    "Keep `learn.epochs_done`, before the callbacks that save; looking and `lr_find` don't count"
     order = LossTerms.order+1
-    def before_fit(self): self.learn.epochs_done = 0
-    def after_epoch(self): self.learn.epochs_done = self.epoch+1
+    def before_train(self): self.learn.epochs_done = self.epoch
+    def after_train(self): self.learn.epochs_done = self.epoch+1
 
 # %% ../nbs/08_learner.ipynb #cb93dba4
 @delegates(Learner.__init__, but=['splitter','loss_func'])
 def game_learner(
     dls:DataLoaders, # What the game's `forward` takes is a batch
     game:Game, # Who plays, and what they pay
-    lr:float=2e-4, # Learning rate of both sides
+    lr:float|slice|list=2e-4, # Learning rate; `slice(a, b)` or `[a, b]` for generators and critics
     opt_func:Callable=gan_adam, # Optimizer
     pool_size:int=50, # Past fakes kept for the critics; 0: no history
-    n_critic:int=1, # The generators move on every `n_critic`-th batch
+    n_critic:int=1, # The generators move on every `n_critic`-th step
     ema:float|None=None, # Decay of averaged generators, such as 0.999; None: no averages
     schedules:dict|None=None, # Family of terms → its weight as a function of progress, for `LossTerms`
     metrics=None, # More metrics; the terms have columns already
@@ -144,8 +186,8 @@ def cyclegan_learner(
     **kwargs
 )->CycleGANLearner:
     "A learner for unpaired translation, with the networks and losses of Zhu et al. 2017, arXiv 1703.10593"
-    if getattr(dls, 'n_inp', 0)!=2: raise TypeError("`dls` must give batches of two images, `(real_a, real_b)`: "
-                                                    "make it with `UnpairedDataLoaders` or `UnpairedBlock`")
+    if getattr(dls, 'n_inp', 0)!=2: raise TypeError("`dls` must give batches of two images, `(real_a, real_b)`: make it with "
+        "`UnpairedDataLoaders` or `UnpairedBlock`; where loaders of your own give pairs, say so with `dls.n_inp = 2`")
     lambdas = dict(cycle=lambda_cycle, identity=lambda_identity, consistency=lambda_consistency)
     schedules = {k:f for k,f in lambdas.items() if callable(f)}
     start = {f'lambda_{k}': float(f(0.)) if callable(f) else f for k,f in lambdas.items()}
@@ -155,7 +197,7 @@ def cyclegan_learner(
     game = CycleGAN(*map(init_gan, nets), adversarial=adversarial, **start)
     return game_learner(dls, game, schedules=schedules, cls=CycleGANLearner, **kwargs)
 
-# %% ../nbs/08_learner.ipynb #d1d92dad-2
+# %% ../nbs/08_learner.ipynb #d1d92dad-3
 @patch
 def play(self:CycleGANLearner,
     real_a:Tensor, # Images of A, (n, 3, h, w) in [-1, 1]
@@ -168,13 +210,11 @@ def play(self:CycleGANLearner,
 @contextmanager
 def evaluating(self:CycleGANLearner):
     "The game in evaluation mode, without gradients, averaged weights in place"
-    ema,game = getattr(self, 'generator_ema', None),get_model(self.model)
-    was_training = game.training
-    with torch.no_grad(), ema.applied() if ema else nullcontext():
+    game,was_training = get_model(self.model),self.model.training
+    with torch.no_grad(), self.averaged():
         try: yield game.eval()
         finally: game.train(was_training)
 
-# %% ../nbs/08_learner.ipynb #d1d92dad-3
 @patch
 def show_results(self:CycleGANLearner,
     ds_idx:int=1, # 0: training set, 1: validation set
@@ -185,32 +225,36 @@ def show_results(self:CycleGANLearner,
 ):
     "Real, translated, and there and back again; both ways"
     if dl is None: dl = self.dls[ds_idx]
-    dl = dl.new(bs=min(max_n, dl.n), shuffle=shuffle, drop_last=False)
-    show_play(self.play(*dl.one_batch()), self.domains, max_n=max_n, **kwargs)
+    if isinstance(dl, TfmdDL): dl = dl.new(bs=min(max_n, dl.n), shuffle=shuffle, drop_last=False)
+    show_play(self.play(*first(dl)[:2]), self.domains, max_n=max_n, **kwargs)
 
 # %% ../nbs/08_learner.ipynb #03b0af04
 def _as_image(x):
     "Any image as `PILImage`"
     if isinstance(x, (str,Path)): return open_image(x)
-    if isinstance(x, Tensor): x = x.detach().cpu().permute(1,2,0).numpy() if x.shape[0] in (1,3) else x.numpy()
-    if isinstance(x, np.ndarray): x = Image.fromarray(x if x.dtype==np.uint8 else (x.clip(0,1)*255).astype(np.uint8))
-    if not isinstance(x, Image.Image): raise TypeError(f"`image` must be a path, a PIL image, an array or a tensor, got {type(x).__name__}")
-    return PILImage(to_rgb(x))
+    if isinstance(x, Image.Image): return PILImage(to_rgb(x))
+    if isinstance(x, Tensor): x = (x.float() if x.is_floating_point() else x).detach().cpu().numpy()
+    if not isinstance(x, np.ndarray): raise TypeError(f"`image` must be a path, a PIL image, an array or a tensor, got {type(x).__name__}")
+    shape,top,x = x.shape,255 if x.dtype.kind in 'iu' else 1,np.atleast_3d(x)                        # (h, w) → (h, w, 1)
+    if x.ndim==3 and x.shape[0] in (1,3,4) and x.shape[2] not in (1,3,4): x = x.transpose(1,2,0)
+    if x.ndim>3 or x.shape[2] not in (1,3,4): raise ValueError(f"`image` must be (3, h, w), (h, w, 3) or (h, w), got the shape {shape}")
+    if x.min()<0 or x.max()>top: raise ValueError(f"`image` of {x.dtype} must be from 0 to {top}, got {x.min():.4g} to {x.max():.4g}")
+    x = (x*(255/top)).round().astype(np.uint8)
+    return PILImage(to_rgb(Image.fromarray(x[...,0] if x.shape[2]==1 else x)))
 
 @patch
 def predict(self:CycleGANLearner,
-    image, # Path, PIL image, uint8 array (h, w, 3), or float tensor (3, h, w) in [0, 1]
+    image, # Path, PIL image, array or tensor, (h, w, 3), (3, h, w) or (h, w): floats in [0, 1], integers in [0, 255]
     to:str|None=None, # Name of the domain to translate to; B
-    size:int|None=None, # Pixels of the shorter side; the training size
+    size:int|None=None, # Pixels of the shorter side; the training size, or the image's own where the `dls` don't know
 )->PILImage: # Same proportions, sides rounded to multiples of 4
     "Translate one image"
     a,b = self.domains
-    to = ifnone(to, b)
-    if to not in (a,b): raise ValueError(f"`to` must be {a!r} or {b!r}, got {to!r}")
+    if to not in (None,a,b): raise ValueError(f"`to` must be {a!r} or {b!r}, got {to!r}")
     im = _as_image(image)
-    scale = ifnone(size, self.dls.size)/min(im.size)
+    scale = (size or getattr(self.dls, 'size', None) or min(im.size))/min(im.size)
     im = im.resize([max(4*round(o*scale/4), 16) for o in im.size], Image.Resampling.BILINEAR)
     with self.evaluating() as game:
         x = (tensor(np.array(im)).permute(2,0,1)[None]/127.5 - 1).to(game.device)
-        y = (game.generator_a2b if to==b else game.generator_b2a)(x)[0]
+        y = (game.generator_b2a if to==a else game.generator_a2b)(x)[0]
     return PILImage.create(((y+1)*127.5).round().clamp(0,255).byte().permute(1,2,0).cpu().numpy())

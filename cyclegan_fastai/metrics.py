@@ -68,19 +68,17 @@ def truth_scores(
     path:Path|str, # A data set's folder with `truthA` and `truthB`
     size:int=64, # Pixels a side
     domains:tuple=('A','B'), # What the domains are called
+    files:UnpairedFiles|None=None, # Which of its files; all
 )->pd.DataFrame: # Mean `psnr` (dB) and `ssim` of each direction and method
     "Compare with the truth: the image left as it is, the better global colour map, and the model"
     if not has_truth(path): raise ValueError(f"`{path}` has no `truthA` and `truthB` beside its test images: "
         "scores against the truth need them (`seasons` writes them)")
-    path,rows = Path(path),[]
-    load = lambda o: load_images(image_files(path/o), size)
-    train_a,train_b = load('trainA'),load('trainB')
-    for src,dst,model,trains in (('A','B',a2b,(train_a,train_b)), ('B','A',b2a,(train_b,train_a))):
-        real,truth = load(f'test{src}'),load(f'truth{dst}')
+    files,rows = files or find_unpaired(path),[]
+    train_a,train_b = load_images(files.train_a, size),load_images(files.train_b, size)
+    (a,b),ab,ba = domains,(train_a,train_b),(train_b,train_a)
+    for name,tests,truths,model,trains in ((f'{a} → {b}', files.valid_a, 'truthB', a2b, ab), (f'{b} → {a}', files.valid_b, 'truthA', b2a, ba)):
+        real,truth = load_images(tests, size),load_images([Path(path)/truths/o.name for o in tests], size)
         colors = [f(*trains)(real) for f in (affine_colors, histogram_colors)]
-        best = max(colors, key=lambda o: psnr(o, truth).mean())
-        made = {'untranslated': real, 'colour transfer': best, 'CycleGAN': model(real)}
-        names = dict(zip('AB', domains))
-        rows += [(f'{names[src]} → {names[dst]}', k, psnr(o, truth).mean().item(), ssim(o, truth).mean().item(), len(real))
-                 for k,o in made.items()]
+        made = {'untranslated': real, 'colour transfer': max(colors, key=lambda o: psnr(o, truth).mean()), 'CycleGAN': model(real)}
+        rows += [(name, k, psnr(o, truth).mean().item(), ssim(o, truth).mean().item(), len(real)) for k,o in made.items()]
     return pd.DataFrame(rows, columns=['direction','method','psnr','ssim','n'])

@@ -9,17 +9,25 @@ from torch.optim.swa_utils import AveragedModel
 from .game import *
 
 # %% auto #0
-__all__ = ['gan_adam', 'FakePool', 'AlternatingTrainer', 'LossTerms', 'flat_lin', 'FlatLinScheduler', 'GeneratorEMA']
+__all__ = ['TorchOptimizer', 'gan_adam', 'FakePool', 'AlternatingTrainer', 'LossTerms', 'flat_lin', 'FlatLinScheduler',
+           'GeneratorEMA']
 
-# %% ../nbs/05_training.ipynb #f9b8334f
+# %% ../nbs/05_training.ipynb #291ce7dd
+class TorchOptimizer(OptimWrapper):
+    "A torch optimizer for fastai; what torch leaves open (`foreach=None`) is no hyperparameter"
+    @property
+    def hypers(self): return [{k:v for k,v in o.items() if v is not None} for o in super().hypers]
+
 def gan_adam(
     params, # Parameters, in one or more groups
-    lr:float=2e-4, # Learning rate
+    lr:float|slice|list=2e-4, # Learning rate; `slice(a, b)` or `[a, b]` for two groups
     betas:tuple=(.5,.999), # β1 and β2; β1 = 0.5 is Radford et al. 2015, arXiv 1511.06434
     **kwargs # To `torch.optim.Adam`
 )->OptimWrapper:
     "torch's Adam with β1 = 0.5, for fastai"
-    return OptimWrapper(params, torch.optim.Adam, lr=lr, betas=betas, **kwargs)
+    opt = TorchOptimizer(params, torch.optim.Adam, betas=betas, **kwargs)
+    opt.set_hyper('lr', lr)
+    return opt
 
 # %% ../nbs/05_training.ipynb #de775ed3
 class FakePool:
@@ -55,11 +63,11 @@ class AlternatingTrainer(Callback):
     order = MixedPrecision.order+1
     def __init__(self,
         pool_size:int=50, # Images kept of each kind of fake; 0: no history
-        n_critic:int=1, # The generators move on every `n_critic`-th batch, the critics on all
+        n_critic:int=1, # The generators move on every `n_critic`-th step, the critics on all
     ):
         if n_critic<1: raise ValueError(f"`n_critic` must be ≥ 1, got {n_critic}")
         FakePool(pool_size)
-        self.pool_size,self.n_critic,self.n_seen = pool_size,n_critic,0
+        self.pool_size,self.n_critic,self.n_steps = pool_size,n_critic,0
 
     def after_create(self):
         self.game = get_model(self.learn.model)
@@ -71,18 +79,18 @@ class AlternatingTrainer(Callback):
 
     def before_batch(self):
         self.learn.yb = self.xb
-        if not self.training: return
-        self.n_seen += 1
-        if self.n_seen%self.n_critic: self.game.turn = ('critics',)
+        rest = self.training and (self.n_steps+1)%self.n_critic
+        self.game.turn = ('critics',) if rest else ('generators','critics')
 
     def after_pred(self):
         if self.training: self.learn.pred['shown'] = {k: pool(self.pred[k]) for k,pool in self.pools.items()}
 
+    def after_step(self): self.n_steps += 1
     def after_batch(self): self.game.turn = ('generators','critics')
 
-    def state_dict(self): return dict(n_seen=self.n_seen, pools={k: o.state_dict() for k,o in self.pools.items()})
+    def state_dict(self): return dict(n_steps=self.n_steps, pools={k: o.state_dict() for k,o in self.pools.items()})
     def load_state_dict(self, state):
-        self.n_seen = state['n_seen']
+        self.n_steps = state['n_steps']
         for k,o in state['pools'].items(): self.pools[k].load_state_dict(o, next(self.game.parameters()).device)
 
 # %% ../nbs/05_training.ipynb #8269854e
@@ -94,14 +102,16 @@ class LossTerms(Callback):
     ):
         self.schedules,self.history,self.sums = schedules,[],{}
 
+    @property
+    def weights(self): return get_model(self.learn.model).weights
+
     def after_create(self):
-        if bad := set(self.schedules) - set(self.learn.model.weights): raise ValueError(
-            f"`LossTerms` got {sorted(bad)}, the game's families of terms are {list(self.learn.model.weights)}")
+        if bad := set(self.schedules) - set(self.weights): raise ValueError(
+            f"`LossTerms` got {sorted(bad)}, the game's families of terms are {list(self.weights)}")
 
     def columns(self):
         "A metric for each family that has a weight, for the learner's table"
-        weights = get_model(self.learn.model).weights
-        return [ValueMetric(partial(self.mean, o), o) for o in weights if weights[o] or o in self.schedules]
+        return [ValueMetric(partial(self.mean, o), o) for o,w in self.weights.items() if w or o in self.schedules]
 
     def before_fit(self): self.row = {}
     def before_train(self): self.sums = {}
@@ -109,12 +119,12 @@ class LossTerms(Callback):
 
     def before_batch(self):
         if not self.training: return
-        for k,w in self.schedules.items(): self.learn.model.weights[k] = float(w(self.pct_train) if callable(w) else w)
+        for k,w in self.schedules.items(): self.weights[k] = float(w(self.pct_train) if callable(w) else w)
 
     def after_loss(self):
         for k,v in get_model(self.learn.model).terms.items():
-            total,n = self.sums.get(k, (0.,0))
-            self.sums[k] = total+v, n+1
+            (total,n),bs = self.sums.get(k, (0.,0)),find_bs(self.xb)
+            self.sums[k] = total + bs*v, n+bs
 
     def _keep(self, split): self.row.update({f'{split}_{k}': v for k,v in self.means().items()})
     def after_train(self): self._keep('train')
@@ -132,15 +142,15 @@ def means(self:LossTerms)->dict: # Term → its mean over the epoch so far
 @patch
 def mean(self:LossTerms,
     name:str, # A family such as 'cycle'
-)->float: # Sum over the family's terms of their means over the epoch
+)->float: # Sum over the family's terms of their means over the epoch; nan if it wasn't computed
     "What the learner's table shows"
     found = [v for k,v in self.means().items() if family(k)==name]
-    return sum(found) if found else None
+    return sum(found) if found else np.nan
 
 @patch
 def state_dict(self:LossTerms):
-    "What a checkpoint keeps: the record"
-    return dict(history=self.history)
+    "What a checkpoint keeps: the record, and how far the weights have come that follow a schedule"
+    return dict(history=self.history, weights={k: self.weights[k] for k in self.schedules})
 
 @patch
 def load_state_dict(self:LossTerms,
@@ -148,6 +158,18 @@ def load_state_dict(self:LossTerms,
 ):
     "Take the record up again"
     self.history = state['history']
+    self.weights.update({k:v for k,v in state['weights'].items() if k in self.schedules})
+
+# %% ../nbs/05_training.ipynb #d1d92dad-2
+@patch
+def after_epoch(self:ShowGraphCallback):
+    "Plot the validation loss, wherever in the table it is, in the graph of the progress bar"
+    if not self.nb_batches: return
+    rec = self.learn.recorder
+    valid = [o[rec.metric_names.index('valid_loss')-1] for o in rec.values]
+    n = len(rec.losses) + (self.n_epoch-self.epoch-1)*self.nb_batches[0]
+    self.progress.mbar.update_graph([(range_of(rec.losses), rec.losses), (self.nb_batches, valid)],
+                                    (0,n), (0, max(*map(float, rec.losses), *valid)))
 
 # %% ../nbs/05_training.ipynb #1b0efed6
 def flat_lin(
@@ -168,7 +190,7 @@ class FlatLinScheduler(ParamScheduler):
     ):
         super().__init__({'lr': lambda pos: lr_max*flat_lin(pos, n_epochs, n_epochs_decay)})
 
-# %% ../nbs/05_training.ipynb #d1d92dad-2
+# %% ../nbs/05_training.ipynb #d1d92dad-3
 @patch
 def fit_flat_lin(self:Learner,
     n_epochs:int=100, # Epochs at the full rate
@@ -196,7 +218,7 @@ class GeneratorEMA(Callback):
         decay:float=.999, # Share of the old average that stays at each step, in [0, 1)
     ):
         if not 0<=decay<1: raise ValueError(f"`decay` must be in [0, 1), got {decay}")
-        self.decay,self.averages,self.n_averaged = decay,None,0
+        self.decay,self.averages,self.n_averaged,self.in_place = decay,None,0,False
 
     def _params(self): return [p for m in get_model(self.learn.model).players('generators') for p in m.parameters()]
 
@@ -208,21 +230,25 @@ class GeneratorEMA(Callback):
             self.n_averaged += 1
             torch._foreach_lerp_(self.averages, params, 1-min(self.decay, (1+self.n_averaged)/(10+self.n_averaged)))
 
+    def use(self, averaged):
+        "Put the averages in the generators' place, or the generators' own weights back"
+        if self.averages is None or averaged==self.in_place: return
+        for p,avg in zip(self._params(), self.averages): p.data,avg.data = avg.data,p.data
+        self.in_place = averaged
+
     @contextmanager
-    def applied(self):
-        "The averages stand in the generators' place"
-        self._swap()
+    def applied(self, averaged=True):
+        "The averages stand in the generators' place; `averaged=False`: surely not"
+        before = self.in_place
+        self.use(averaged)
         try: yield
-        finally: self._swap()
+        finally: self.use(before)
 
-    def _swap(self):
-        if self.averages is not None:
-            for p,avg in zip(self._params(), self.averages): p.data,avg.data = avg.data,p.data
-
-    def before_validate(self): self._swap()
-    def after_validate(self): self._swap()
-    def __getstate__(self): return {**self.__dict__, 'averages': None}   # an exported learner holds the averages as its weights
+    def before_fit(self): self.use(False)                  # the last fit may have been interrupted while validating
+    def before_validate(self): self.use(True)
+    def after_validate(self): self.use(False)
+    def __getstate__(self): return {**self.__dict__, 'averages': None, 'in_place': False}   # exported with the averages as weights
     def state_dict(self): return dict(averages=self.averages, n_averaged=self.n_averaged)
     def load_state_dict(self, state):
-        self.n_averaged = state['n_averaged']
+        self.n_averaged,self.in_place = state['n_averaged'],False
         self.averages = state['averages'] and [o.to(p.device) for o,p in zip(state['averages'], self._params())]
