@@ -238,7 +238,7 @@ def from_folder(cls:UnpairedDataLoaders,
     **kwargs
 ):
     "From a data set's folder, in any layout that `find_unpaired` understands"
-    return cls.from_files(find_unpaired(path, valid_pct, seed), path=kwargs.pop('save_path', path), size=size, **kwargs)
+    return cls.from_files(find_unpaired(path, valid_pct, seed), path=path, size=size, **kwargs)
 
 @patch(cls_method=True)
 @delegates(UnpairedDataLoaders.from_files)

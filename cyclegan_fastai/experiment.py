@@ -48,7 +48,7 @@ class Recipe:
         if self.augment not in ('full','flip','none'): raise ValueError(f"`augment` must be 'full', 'flip' or 'none', got {self.augment!r}")
 
 PAPER = Recipe()
-QUICK = Recipe(epochs=11, decay_epochs=11, bs=4, blocks=2, width=16, lr=1e-3, ema=.99, augment='flip')
+QUICK = Recipe(epochs=8, decay_epochs=8, bs=4, blocks=2, width=16, lr=1e-3, ema=.99, augment='flip')
 
 # %% ../nbs/08a_experiment.ipynb #cafc3b1e
 def _data(recipe):

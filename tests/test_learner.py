@@ -3,15 +3,15 @@ import json, math, os, shutil, subprocess, sys
 from contextlib import nullcontext
 from pathlib import Path
 
-import matplotlib.pyplot as plt, numpy as np, pandas as pd, pytest, torch
+import matplotlib.pyplot as plt, numpy as np, pytest, torch
 from PIL import Image
 from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.progress import CSVLogger, ProgressCallback, ShowGraphCallback
 from fastai.callback.schedule import SchedLin
 from fastai.callback.tracker import EarlyStoppingCallback, SaveModelCallback
 from fastai.callback.training import GradientAccumulation, GradientClip
-from fastai.data.all import DataLoader, DataLoaders, get_image_files
-from fastai.learner import (Callback, CancelEpochException, CancelFitException, CancelTrainException, CancelValidException, load_learner,
+from fastai.data.all import DataLoader, DataLoaders
+from fastai.learner import (Callback, CancelEpochException, CancelFitException, CancelValidException, load_learner,
                             save_model)
 from fastai.optimizer import Adam, OptimWrapper
 from fastai.torch_core import set_seed
@@ -20,7 +20,7 @@ from cyclegan_fastai.game import players
 from cyclegan_fastai.learner import cyclegan_learner, random_state
 from cyclegan_fastai.losses import cycle_loss
 from cyclegan_fastai.seasons import seasons
-from cyclegan_fastai.training import LossTerms, gan_adam
+from cyclegan_fastai.training import LossTerms
 
 FAMILIES = ['adversarial', 'cycle', 'identity', 'critic']
 COLUMNS = [f'{split}_{o}' for split in ('train','valid') for o in ('loss',*FAMILIES)]
@@ -44,7 +44,8 @@ def data(tmp_path_factory): return seasons(8, 6, 32, 1, tmp_path_factory.mktemp(
 def make(data, folder='.', seed=0, bs=2, bar=False, **kwargs):
     "A small learner that is quiet; `data` is a folder, or loaders"
     set_seed(seed)
-    dls = data if isinstance(data, DataLoaders) else UnpairedDataLoaders.from_folder(data, 32, bs=bs, domains=('summer','winter'), device='cpu')
+    dls = data if isinstance(data, DataLoaders) else UnpairedDataLoaders.from_folder(
+        data, 32, bs=bs, domains=('summer','winter'), device='cpu')
     learn = cyclegan_learner(dls, **{**dict(n_blocks=1, nf=4, path=folder), **kwargs})
     learn.logger = lambda *args: None
     return learn if bar else learn.remove_cbs(ProgressCallback)
@@ -132,7 +133,8 @@ def straight(data, tmp_path_factory):
     learn.export('model.pkl')
     res['predicted'] = np.stack([learn.predict(photo(), to=o) for o in ('summer','winter')])
     shutil.rmtree(own)
-    code = f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_learner; test_learner.child({str(data)!r}, {str(folder)!r})'
+    code = f"""import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_learner; test_learner.child({str(data)!r}, {str(folder)!r})"""
     env = {k:v for k,v in os.environ.items() if k!='PYTHONDONTWRITEBYTECODE'}
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], env=env, capture_output=True, text=True)
     assert done.returncode==0, done.stderr
@@ -221,8 +223,8 @@ def empty(file): file.write_bytes(b'')
 def foreign(file): torch.save([1, 2], file)
 def strange_names(file): torch.save({'weight': torch.zeros(1)}, file)
 
-@pytest.mark.parametrize('harm,message', [(garbage, 'is damaged'), (truncated, 'is damaged'), (empty, 'is damaged'), (flipped, 'is damaged'),
-                                          (foreign, 'another shape'), (strange_names, 'another shape')])
+@pytest.mark.parametrize('harm,message', [
+    *((o, 'is damaged') for o in (garbage, truncated, empty, flipped)), (foreign, 'another shape'), (strange_names, 'another shape')])
 def test_damaged_files(data, tmp_path, harm, message):
     learn = make(data, tmp_path)
     before = flat(learn)
@@ -234,7 +236,8 @@ def test_other_files(data, tmp_path):
     learn,wide = make(data, tmp_path, ema=.9),make(data, tmp_path, nf=6)
     with pytest.raises(FileNotFoundError, match="doesn't exist"): learn.load('missing')
     learn.fit(1)
-    learn.save('model')
+    kept = torch.load(learn.save('model'), weights_only=True)['callbacks']
+    assert set(kept)=={'alternating_trainer','loss_terms','generator_ema'}, 'only callbacks that have a state of their own'
     with pytest.raises(ValueError, match='networks of another shape'): wide.load('model')
     fastai_adam = make(data, tmp_path, opt_func=Adam)
     with pytest.raises(ValueError, match='another optimizer'): fastai_adam.load('model')
@@ -313,8 +316,9 @@ def test_accumulated_gradients():
         learn.fit(1, lr=0., cbs=[*cbs, keep := Grads()])
         grads.append(keep.all)
     assert len(grads[0])==len(grads[1])==2
-    for a,b in zip(*grads): torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6*a.abs().max().item())
-    assert not torch.allclose(grads[0][0], grads[0][1], rtol=1e-2)
+    far = lambda a, b: (a-b).norm()/a.norm()
+    for a,b in zip(*grads): assert far(a, b)<1e-2 # a rounding may carry a pixel over the kink of ReLU or L1
+    assert far(*grads[0])>.1
 
 def test_turns_are_counted_in_steps():
     learn = make(pairs(n=8), n_critic=2)
@@ -391,7 +395,8 @@ class Ours(Callback): pass
 def brightness(play, *reals): return play['fake_a'].mean()
 
 def test_arguments_arrive(data, tmp_path):
-    learn = make(data, tmp_path/'p', lr=3e-3, wd=.02, moms=(.6,.4,.6), model_dir='m', metrics=brightness, cbs=Ours, pool_size=7, n_critic=2, ema=.5)
+    learn = make(data, tmp_path/'p', lr=3e-3, wd=.02, moms=(.6,.4,.6), model_dir='m', metrics=brightness, cbs=Ours,
+                 pool_size=7, n_critic=2, ema=.5)
     learn.fit(1)
     assert learn.save('x')==tmp_path/'p/m/x.pth'
     assert [(o['lr'],o['wd'],o['mom']) for o in learn.opt.hypers]==[(3e-3,.02,.5)]*2
@@ -424,7 +429,8 @@ def test_other_optimizers():
     assert isinstance(learn.opt.opt, torch.optim.SGD)
 
 @pytest.mark.parametrize('kwargs,error,message', [
-    (dict(lr_max=1), TypeError, 'lr_max'), (dict(adversarial='mse'), ValueError, 'mse'), (dict(lambda_cycle=-1), ValueError, 'lambda_cycle'),
+    (dict(lr_max=1), TypeError, 'lr_max'), (dict(adversarial='mse'), ValueError, 'mse'),
+    (dict(lambda_cycle=-1), ValueError, 'lambda_cycle'),
     (dict(pool_size=-1), ValueError, 'size'), (dict(n_critic=0), ValueError, 'n_critic'), (dict(ema=1.), ValueError, 'decay')])
 def test_wrong_arguments(kwargs, error, message):
     with pytest.raises(error, match=message): make(pairs(), **kwargs)
@@ -550,7 +556,8 @@ def painter(data, tmp_path_factory):
 
 u8 = photo()
 CHW = torch.tensor(u8).permute(2,0,1)
-@pytest.mark.parametrize('image', [Path, str, Image.fromarray(u8), u8, u8.astype(np.int64), u8/255, (u8/255).astype(np.float32), CHW, CHW.int(), CHW/255,
+@pytest.mark.parametrize('image', [
+    Path, str, Image.fromarray(u8), u8, u8.astype(np.int64), u8/255, (u8/255).astype(np.float32), CHW, CHW.int(), CHW/255,
     (CHW/255).double(), torch.tensor(u8), CHW.numpy()], ids=lambda o: f'{type(o).__name__}-{getattr(o, "dtype", "")}')
 def test_predict_takes_any_image(painter, tmp_path, image):
     if isinstance(image, type): # a path of this type
@@ -569,8 +576,9 @@ def test_predict_takes_half_precision(painter, dtype):
     coarse = (CHW/255).to(dtype)
     assert np.array_equal(painter.predict(coarse), painter.predict(coarse.float()))
 
-@pytest.mark.parametrize('wh,size,expected', [((32,32),None,(32,32)), ((31,47),None,(32,48)), ((500,33),None,(484,32)), ((7,9),None,(32,40)),
-                                              ((64,48),48,(64,48)), ((3,300),None,(32,3200))])
+@pytest.mark.parametrize('wh,size,expected', [
+    ((32,32),None,(32,32)), ((31,47),None,(32,48)), ((500,33),None,(484,32)), ((7,9),None,(32,40)), ((64,48),48,(64,48)),
+    ((3,300),None,(32,3200))])
 def test_predict_keeps_proportions(painter, wh, size, expected):
     assert painter.predict(Image.new('RGB', wh, 'green'), size=size).size==expected
 
@@ -584,7 +592,8 @@ def test_predict_goes_both_ways(painter):
 @pytest.mark.parametrize('image,to,error,message', [
     (3, None, TypeError, 'must be a path'), ([1,2], None, TypeError, 'must be a path'), (u8, 'autumn', ValueError, "'summer' or 'winter'"),
     (CHW[None], None, ValueError, 'got the shape'), (np.zeros((5,5,2)), None, ValueError, 'got the shape'),
-    (CHW/127.5-1, None, ValueError, 'from 0 to 1'), (u8.astype(int)*2, None, ValueError, 'from 0 to 255'), (Path('no.png'), None, FileNotFoundError, 'no.png')])
+    (CHW/127.5-1, None, ValueError, 'from 0 to 1'), (u8.astype(int)*2, None, ValueError, 'from 0 to 255'),
+    (Path('no.png'), None, FileNotFoundError, 'no.png')])
 def test_predict_refuses(painter, image, to, error, message):
     with pytest.raises(error, match=message): painter.predict(image, to=to)
 
