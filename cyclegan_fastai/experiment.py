@@ -48,7 +48,7 @@ class Recipe:
         if self.augment not in ('full','flip','none'): raise ValueError(f"`augment` must be 'full', 'flip' or 'none', got {self.augment!r}")
 
 PAPER = Recipe()
-QUICK = Recipe(epochs=8, decay_epochs=8, bs=4, blocks=2, width=16, lr=1e-3, ema=.99, augment='flip')
+QUICK = Recipe(epochs=7, decay_epochs=7, bs=4, blocks=2, width=16, lr=1e-3, ema=.99, augment='flip')
 
 # %% ../nbs/08a_experiment.ipynb #cafc3b1e
 def _data(recipe):
@@ -84,12 +84,10 @@ class KeepRun(Callback):
     def __init__(self,
         out:Path, # The run's folder
     ):
-        self.out,self.trained = Path(out),False
+        self.out = Path(out)
 
-    def before_train(self): self.trained = True       # an epoch that is skipped on resuming never comes here
     def after_epoch(self):
-        if not self.trained: return
-        self.trained = False
+        if not self.learn.loss_terms.history: return
         self.learn.save('last')
         done = self.learn.epochs_done
         if done%max(1, self.n_epoch//10)==0 or done==self.n_epoch: save_pictures(self.learn, self.out)

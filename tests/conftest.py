@@ -5,7 +5,7 @@ os.environ['MPLBACKEND'] = 'agg'
 from pathlib import Path
 import numpy as np, pytest, torch
 
-torch.set_num_threads(2) # sums depend on the number of threads, so one number for every machine
+torch.set_num_threads(1) # sums depend on the number of threads; and two processes with two threads on two cores crawl
 
 def pytest_pycollect_makeitem(collector, name, obj):
     "`import *` brings fastcore's `test_eq` and its kin into a test module: they are no tests of ours"

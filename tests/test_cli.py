@@ -23,7 +23,7 @@ def run(monkeypatch, capfd, tmp_path):
     return lambda *args: call(monkeypatch, capfd, *args)
 
 def process(*args, cwd):
-    env = {**os.environ, 'PYTHONPATH': str(root)}
+    env = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1'}
     return subprocess.Popen([sys.executable, '-m', 'cyclegan_fastai.cli', *map(str, args)], cwd=cwd, env=env, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True)
 
