@@ -97,7 +97,7 @@ def save_pictures(
     out:Path, # Folder for `sample_grid.png` and `losses.png`
 ):
     "What a run looks like by now; looking changes no random state"
-    with plt.ioff(), no_random():
+    with no_random():
         learn.show_results(max_n=8, title=f'after {len(learn.loss_terms.history)} epochs')
         _save(out/'sample_grid.png', 110)
         plot_losses(learn.loss_terms.history)
