@@ -79,7 +79,7 @@ def recipe_learner(
 
 # %% ../nbs/08a_experiment.ipynb #c884108b
 class KeepRun(Callback):
-    "Save `last.pth` each epoch, and the pictures ten times in a run and at its end"
+    "Save `last.pth` each epoch, and the pictures ten times in a run; `finish_run` draws the last ones"
     order = CountEpochs.order+60            # after fastai's own trackers, which may save too
     def __init__(self,
         out:Path, # The run's folder
@@ -90,7 +90,7 @@ class KeepRun(Callback):
         if not self.learn.loss_terms.history: return
         self.learn.save('last')
         done = self.learn.epochs_done
-        if done%max(1, self.n_epoch//10)==0 or done==self.n_epoch: save_pictures(self.learn, self.out)
+        if done<self.n_epoch and done%max(1, self.n_epoch//10)==0: save_pictures(self.learn, self.out)
 
 def save_pictures(
     learn:CycleGANLearner, # Trained for an epoch at least

@@ -25,14 +25,6 @@ from cyclegan_fastai.training import LossTerms
 FAMILIES = ['adversarial', 'cycle', 'identity', 'critic']
 COLUMNS = [f'{split}_{o}' for split in ('train','valid') for o in ('loss',*FAMILIES)]
 
-@pytest.fixture(scope='module', autouse=True)
-def one_thread():
-    "Sums depend on the number of threads, and a child process must come to the same ones"
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
-
 @pytest.fixture(autouse=True)
 def close_figures():
     yield
