@@ -8,8 +8,10 @@ from .seasons import *
 from .models import *
 from .losses import *
 from .game import *
+from .terms import *
 from .training import *
+from .gamelearner import *
 from .monitor import *
-from .metrics import *
+from .truth import *
 from .learner import *
 from .experiment import *

@@ -14,7 +14,8 @@ from .seasons import *
 from .files import *
 from .data import *
 from .monitor import *
-from .metrics import *
+from .truth import *
+from .gamelearner import *
 from .learner import *
 
 # %% auto #0

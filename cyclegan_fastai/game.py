@@ -23,7 +23,8 @@ def frozen(
 # %% ../nbs/04_game.ipynb #8f3d17b7
 class Game(nn.Module):
     "A game of generators against critics: subclass it and say who plays, what is made, and what each side pays"
-    judged = () # Names in the play of what critics are shown: before they pay, it is cut off from the graph
+    judged = {} # Direction → names in the play of the fakes that a critic is shown, and of the real ones beside them
+    adversarial = 'least_squares' # Form of the adversarial loss, see `generator_loss`
     def __init__(self,
         generators:list, # Names of the attributes that hold the generators
         critics:list, # Names of the attributes that hold the critics
@@ -31,7 +32,7 @@ class Game(nn.Module):
     ):
         super().__init__()
         self.generator_names,self.critic_names,self.weights = list(generators),list(critics),dict(weights)
-        self.turn,self.terms = ('generators','critics'),{}
+        self.turn,self.terms,self.scores = ('generators','critics'),{},{}
 
     def players(self,
         side:str, # 'generators' or 'critics'
@@ -56,10 +57,20 @@ def loss(self:Game,
     terms = {}
     if 'generators' in self.turn: terms.update(self.generators_pay(play))
     if 'critics' in self.turn:
-        shown = play.get('shown') or {k: play[k].detach() for k in self.judged}
+        shown = play.get('shown') or {fake: play[fake].detach() for fake,_ in self.judged.values()}
         terms.update(self.critics_pay({**play, **shown}))
     self.terms = {k: v.detach() for k,v in terms.items()}
     return sum(self.weights[family(k)]*v for k,v in terms.items())
+
+@patch
+def judge(self:Game,
+    direction:str, # As in `judged`
+    real_scores:Tensor, # A critic's raw scores of real images, any shape
+    fake_scores:Tensor, # Its scores of the fakes that it is shown
+)->Tensor: # Scalar
+    "What a critic pays for these scores, see `critic_loss`; they stay in `scores`, cut off from the graph"
+    self.scores[direction] = real_scores.detach(),fake_scores.detach()
+    return critic_loss(real_scores, fake_scores, self.adversarial)
 
 def family(
     term:str, # Such as 'cycle_a'
@@ -76,7 +87,7 @@ def players(
 # %% ../nbs/04_game.ipynb #581891e4
 class CycleGAN(Game):
     "Unpaired translation between two domains, Zhu et al. 2017, arXiv 1703.10593"
-    judged = ('fake_b','fake_a')
+    judged = dict(a2b=('fake_b','real_b'), b2a=('fake_a','real_a'))
     def __init__(self,
         generator_a2b:nn.Module, # (n, c, h, w) of A → the same shape, of B
         generator_b2a:nn.Module, # The way back
@@ -126,9 +137,9 @@ def generators_pay(self:CycleGAN, play:dict)->dict:
 def critics_pay(self:CycleGAN, play:dict)->dict:
     "Each critic's loss on real and on shown fakes; consistency on real"
     terms = {}
-    for k,critic in dict(a=self.critic_a, b=self.critic_b).items():
+    for k,direction,critic in (('a', 'b2a', self.critic_a), ('b', 'a2b', self.critic_b)):
         real = play[f'real_{k}']
         scores = critic(real)
-        terms[f'critic_{k}'] = critic_loss(scores, critic(play[f'fake_{k}']), self.adversarial)
+        terms[f'critic_{k}'] = self.judge(direction, scores, critic(play[f'fake_{k}']))
         if self.weights['consistency']: terms[f'consistency_{k}'] = consistency_loss(critic, real, scores)
     return terms

@@ -4,165 +4,16 @@
 
 # %% ../nbs/08_learner.ipynb #e2b9b9d5
 from __future__ import annotations
-from contextlib import nullcontext
 from fastai.vision.all import *
 from .data import *
 from .files import *
 from .models import *
 from .game import *
-from .training import *
+from .gamelearner import *
 from .monitor import *
 
 # %% auto #0
-__all__ = ['random_state', 'set_random_state', 'GameLearner', 'CountEpochs', 'game_learner', 'CycleGANLearner',
-           'cyclegan_learner']
-
-# %% ../nbs/08_learner.ipynb #10cb4e72
-def random_state(
-    loaders:list, # Their own generators are kept too
-)->dict:
-    "State of all random number generators that training draws from"
-    name,keys,*rest = np.random.get_state()
-    return dict(python=random.getstate(), numpy=(name, keys.tolist(), *rest), torch=torch.get_rng_state(),
-                cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-                loaders=[dl.rng.getstate() for dl in loaders if hasattr(dl, 'rng')])
-
-def set_random_state(
-    state:dict, # From `random_state`
-    loaders:list, # The loaders in the same order
-):
-    "Put all random number generators back"
-    random.setstate(state['python'])
-    np.random.set_state(state['numpy'])
-    torch.set_rng_state(state['torch'].cpu())
-    if len(state['cuda'])==torch.cuda.device_count()>0: torch.cuda.set_rng_state_all([o.cpu() for o in state['cuda']])
-    for dl,o in zip([o for o in loaders if hasattr(o, 'rng')], state['loaders']): dl.rng.setstate(o)
-
-# %% ../nbs/08_learner.ipynb #e0e8f3ee
-_numpy_scalars = [L, np._core.multiarray.scalar, np.dtype, *[getattr(np.dtypes, o) for o in np.dtypes.__all__]]  # a learning rate may be one
-
-def _read(file, device):
-    "The content of a file of tensors; code that may be in it isn't run"
-    if not file.exists(): raise FileNotFoundError(f"`{file}` doesn't exist: `save` writes to `path/model_dir`")
-    try:
-        with torch.serialization.safe_globals(_numpy_scalars): return torch.load(file, map_location=device, weights_only=True)
-    except Exception as e: raise ValueError(                           # a damaged file can fail anywhere
-        f"`{file}` is damaged, or holds more than tensors, numbers and text, which `load` refuses ({type(e).__name__})") from e
-
-class GameLearner(Learner):
-    "A `Learner` for any `Game`; saves and loads all that training needs to go on"
-    epochs_done = 0 # Of the last or current fit: `start_epoch` to go on
-
-    def save(self, file, with_opt=True, pickle_protocol=2):
-        "Save to `self.path/self.model_dir/file`; without `with_opt` the weights alone, averaged ones if there are any"
-        if rank_distrib(): return
-        file = join_path_file(file, self.path/self.model_dir, ext='.pth')
-        full,partial_file = with_opt and self.opt is not None,file.with_name(file.name+'.part')
-        with self.averaged(not full):
-            state = get_model(self.model).state_dict()
-            if full: state = dict(
-                model=state, opt=self.opt.state_dict(), epochs_done=self.epochs_done, random=random_state(self.dls.loaders),
-                callbacks={k: cb.state_dict() for k,cb in self._keepers().items()})
-            torch.save(state, partial_file, pickle_protocol=pickle_protocol)
-        return partial_file.replace(file)
-
-    def load(self, file, device=None, with_opt=True, strict=True, weights_only=True):
-        "Load what `save` wrote, and go on exactly there; whatever `weights_only`, no code is run from the file"
-        file = join_path_file(file, self.path/self.model_dir, ext='.pth')
-        state = _read(file, ifnone(device, get_model(self.model).device))
-        try: get_model(self.model).load_state_dict(state['model'] if 'model' in state else state, strict=strict)
-        except (RuntimeError, TypeError) as e: raise ValueError(f"`{file}` holds networks of another shape: build the learner "
-            f"with the arguments that it was saved with.\n{e}") from None
-        if with_opt: self._restore(state, file)
-        elif hasattr(self, 'generator_ema'): self.generator_ema.load_state_dict(
-            state.get('callbacks', {}).get('generator_ema') or dict(averages=None, n_averaged=0))
-        return self
-
-    def export(self, fname='export.pkl', **kwargs):
-        "Export for inference, without data, pools and optimizer; averaged generators, if there are any, as the generators"
-        with self.averaged(): super().export(fname, **kwargs)
-
-    def averaged(self, averaged=True):
-        "A context with averaged generators, if there are any, in the generators' place; or surely not"
-        ema = getattr(self, 'generator_ema', None)
-        return ema.applied(averaged) if ema else nullcontext()
-
-    def _keepers(self):
-        return {cb.name: cb for cb in self.cbs if hasattr(type(cb), 'state_dict')}   # a callback itself finds its model's
-
-# %% ../nbs/08_learner.ipynb #d1d92dad
-@patch
-def _restore(self:GameLearner, state, file):
-    if 'callbacks' not in state: return warn(f"`{file}` holds weights alone: optimizer, pools and random states stay as they are")
-    if self.opt is None: self.create_opt()
-    try: self.opt.load_state_dict(state['opt'])
-    except (KeyError, ValueError) as e: raise ValueError(f"`{file}` holds the state of another optimizer: "
-        f"pass its `opt_func` to the learner, or load `with_opt=False`.\n{e}") from None
-    cbs = self._keepers()
-    for k,v in state['callbacks'].items():
-        if k in cbs: cbs[k].load_state_dict(v)
-        else: warn(f"`{file}` holds the state of `{k}`, which this learner doesn't have")
-    self.epochs_done = state['epochs_done']
-    set_random_state(state['random'], self.dls.loaders)
-
-# %% ../nbs/08_learner.ipynb #d1d92dad-2
-@patch
-def _do_fit(self:GameLearner):
-    start = self.skip_to_epoch._skip_to if hasattr(self, 'skip_to_epoch') else 0
-    if start and hasattr(self, 'progress') and self.create_mbar: self.progress.mbar.update(0)      # starts its clock
-    for self.epoch in range(start, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
-
-@patch
-def _do_epoch_validate(self:GameLearner, ds_idx=1, dl=None):
-    with self.averaged(): Learner._do_epoch_validate(self, ds_idx, dl)
-
-@patch
-@delegates(Learner.get_preds, but=['with_loss','with_decoded','reorder'])
-def get_preds(self:GameLearner, ds_idx=1, dl=None, **kwargs):
-    "The play of all batches, a dict of images, and the real images"
-    if kwargs.pop('with_loss', False): raise NotImplementedError(
-        "`with_loss`: a game pays by the batch, not by the image; `validate` gives the means, `play` the images of a batch")
-    return Learner.get_preds(self, ds_idx, dl, **{**kwargs, 'reorder': False})
-
-@patch
-def summary(self:GameLearner):
-    "The players, fastai's table of layers, and the weights of the terms"
-    game = get_model(self.model)
-    players = [f'{o:<20} {total_params(getattr(game, o))[0]:>12,} parameters\n' for o in game.generator_names+game.critic_names]
-    text = Learner.summary(self).replace(str(self.loss_func), f'{type(game).__name__}.loss, weights {game.weights}')
-    return PrettyString(''.join(players) + '\n' + text)
-
-class CountEpochs(Callback):
-    "Keep `learn.epochs_done`, before the callbacks that save; looking and `lr_find` don't count"
-    order = LossTerms.order+1
-    def before_train(self): self.learn.epochs_done = self.epoch
-    def after_train(self): self.learn.epochs_done = self.epoch+1
-
-# %% ../nbs/08_learner.ipynb #cb93dba4
-@delegates(Learner.__init__, but=['splitter','loss_func'])
-def game_learner(
-    dls:DataLoaders, # What the game's `forward` takes is a batch
-    game:Game, # Who plays, and what they pay
-    lr:float|slice|list=2e-4, # Learning rate; `slice(a, b)` or `[a, b]` for generators and critics
-    opt_func:Callable=gan_adam, # Optimizer
-    pool_size:int=50, # Past fakes kept for the critics; 0: no history
-    n_critic:int=1, # The generators move on every `n_critic`-th step
-    ema:float|None=None, # Decay of averaged generators, such as 0.999; None: no averages
-    schedules:dict|None=None, # Family of terms → its weight as a function of progress, for `LossTerms`
-    metrics=None, # More metrics; the terms have columns already
-    cbs=None, # More callbacks
-    moms:tuple=(.5,.5,.5), # β1 for fastai's schedules
-    cls:type=GameLearner, # Of the learner
-    **kwargs
-)->GameLearner:
-    "A learner that plays `game`"
-    cbs = [AlternatingTrainer(pool_size, n_critic), LossTerms(**(schedules or {})), CountEpochs(), *L(cbs),
-           *([] if ema is None else [GeneratorEMA(ema)])]
-    learn = cls(dls, game, game.loss, opt_func=opt_func, lr=lr, splitter=players, cbs=cbs, moms=moms, **kwargs)
-    learn.metrics = L(learn.loss_terms.columns()) + L(metrics)
-    learn.recorder.train_metrics = True
-    learn.model.to(getattr(dls, 'device', None) or default_device())
-    return learn
+__all__ = ['CycleGANLearner', 'cyclegan_learner']
 
 # %% ../nbs/08_learner.ipynb #3e6dbed1
 class CycleGANLearner(GameLearner):
@@ -197,7 +48,7 @@ def cyclegan_learner(
     game = CycleGAN(*map(init_gan, nets), adversarial=adversarial, **start)
     return game_learner(dls, game, schedules=schedules, cls=CycleGANLearner, **kwargs)
 
-# %% ../nbs/08_learner.ipynb #d1d92dad-3
+# %% ../nbs/08_learner.ipynb #d1d92dad
 @patch
 def play(self:CycleGANLearner,
     real_a:Tensor, # Images of A, (n, 3, h, w) in [-1, 1]
@@ -205,15 +56,6 @@ def play(self:CycleGANLearner,
 )->dict: # See `CycleGAN.forward`
     "Everything the generators make of a batch, for looking at"
     with self.evaluating() as game: return game(real_a.to(game.device), real_b.to(game.device))
-
-@patch
-@contextmanager
-def evaluating(self:CycleGANLearner):
-    "The game in evaluation mode, without gradients, averaged weights in place"
-    game,was_training = get_model(self.model),self.model.training
-    with torch.no_grad(), self.averaged():
-        try: yield game.eval()
-        finally: game.train(was_training)
 
 @patch
 def show_results(self:CycleGANLearner,

@@ -30,6 +30,17 @@ def plot_losses(
         if '_' in term: ax.legend(fontsize=7)
     return fig
 
+# %% ../nbs/06_monitor.ipynb #d1d92dad
+@patch
+def after_epoch(self:ShowGraphCallback):
+    "Plot the validation loss, wherever in the table it is, in the graph of the progress bar"
+    if not self.nb_batches: return
+    rec = self.learn.recorder
+    valid = [o[rec.metric_names.index('valid_loss')-1] for o in rec.values]
+    n = len(rec.losses) + (self.n_epoch-self.epoch-1)*self.nb_batches[0]
+    self.progress.mbar.update_graph([(range_of(rec.losses), rec.losses), (self.nb_batches, valid)],
+                                    (0,n), (0, max(*map(float, rec.losses), *valid)))
+
 # %% ../nbs/06_monitor.ipynb #a4294498
 def show_play(
     play:dict, # What `CycleGAN` returns: `real_a`, `fake_b`, `cycled_a`, …, images in [-1, 1]

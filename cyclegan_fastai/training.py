@@ -5,12 +5,10 @@
 # %% ../nbs/05_training.ipynb #e2b9b9d5
 from __future__ import annotations
 from fastai.vision.all import *
-from torch.optim.swa_utils import AveragedModel
 from .game import *
 
 # %% auto #0
-__all__ = ['TorchOptimizer', 'gan_adam', 'FakePool', 'AlternatingTrainer', 'LossTerms', 'flat_lin', 'FlatLinScheduler',
-           'GeneratorEMA']
+__all__ = ['TorchOptimizer', 'gan_adam', 'FakePool', 'AlternatingTrainer', 'flat_lin', 'FlatLinScheduler', 'GeneratorEMA']
 
 # %% ../nbs/05_training.ipynb #291ce7dd
 class TorchOptimizer(OptimWrapper):
@@ -71,7 +69,7 @@ class AlternatingTrainer(Callback):
 
     def after_create(self):
         self.game = get_model(self.learn.model)
-        self.pools = {o: FakePool(self.pool_size) for o in self.game.judged}
+        self.pools = {fake: FakePool(self.pool_size) for fake,_ in self.game.judged.values()}
         for o,pool in self.pools.items(): setattr(self, o.replace('fake','pool'), pool)
 
     def before_fit(self):
@@ -93,84 +91,6 @@ class AlternatingTrainer(Callback):
         self.n_steps = state['n_steps']
         for k,o in state['pools'].items(): self.pools[k].load_state_dict(o, next(self.game.parameters()).device)
 
-# %% ../nbs/05_training.ipynb #8269854e
-class LossTerms(Callback):
-    "Weigh the terms of a game, by a schedule if asked, and record them by name"
-    order = AlternatingTrainer.order+1
-    def __init__(self,
-        **schedules # Family of terms → a number, or a function of progress in [0, 1] such as `SchedLin(5, 0)`
-    ):
-        self.schedules,self.history,self.sums = schedules,[],{}
-
-    @property
-    def weights(self): return get_model(self.learn.model).weights
-
-    def after_create(self):
-        if bad := set(self.schedules) - set(self.weights): raise ValueError(
-            f"`LossTerms` got {sorted(bad)}, the game's families of terms are {list(self.weights)}")
-
-    def columns(self):
-        "A metric for each family that has a weight, for the learner's table"
-        return [ValueMetric(partial(self.mean, o), o) for o,w in self.weights.items() if w or o in self.schedules]
-
-    def before_fit(self): self.row = {}
-    def before_train(self): self.sums = {}
-    def before_validate(self): self.sums = {}
-
-    def before_batch(self):
-        if not self.training: return
-        for k,w in self.schedules.items(): self.weights[k] = float(w(self.pct_train) if callable(w) else w)
-
-    def after_loss(self):
-        for k,v in get_model(self.learn.model).terms.items():
-            (total,n),bs = self.sums.get(k, (0.,0)),find_bs(self.xb)
-            self.sums[k] = total + bs*v, n+bs
-
-    def _keep(self, split): self.row.update({f'{split}_{k}': v for k,v in self.means().items()})
-    def after_train(self): self._keep('train')
-    def after_validate(self): self._keep('valid')
-    def after_epoch(self):
-        if any(k.startswith('train') for k in self.row): self.history.append({'epoch': len(self.history), **self.row})
-        self.row = {}
-
-# %% ../nbs/05_training.ipynb #d1d92dad
-@patch
-def means(self:LossTerms)->dict: # Term → its mean over the epoch so far
-    "All terms, as numbers: this waits for the device, so it is called once an epoch"
-    return {k: float(total)/n for k,(total,n) in self.sums.items()}
-
-@patch
-def mean(self:LossTerms,
-    name:str, # A family such as 'cycle'
-)->float: # Sum over the family's terms of their means over the epoch; nan if it wasn't computed
-    "What the learner's table shows"
-    found = [v for k,v in self.means().items() if family(k)==name]
-    return sum(found) if found else np.nan
-
-@patch
-def state_dict(self:LossTerms):
-    "What a checkpoint keeps: the record, and how far the weights have come that follow a schedule"
-    return dict(history=self.history, weights={k: self.weights[k] for k in self.schedules})
-
-@patch
-def load_state_dict(self:LossTerms,
-    state:dict, # From `state_dict`
-):
-    "Take the record up again"
-    self.history = state['history']
-    self.weights.update({k:v for k,v in state['weights'].items() if k in self.schedules})
-
-# %% ../nbs/05_training.ipynb #d1d92dad-2
-@patch
-def after_epoch(self:ShowGraphCallback):
-    "Plot the validation loss, wherever in the table it is, in the graph of the progress bar"
-    if not self.nb_batches: return
-    rec = self.learn.recorder
-    valid = [o[rec.metric_names.index('valid_loss')-1] for o in rec.values]
-    n = len(rec.losses) + (self.n_epoch-self.epoch-1)*self.nb_batches[0]
-    self.progress.mbar.update_graph([(range_of(rec.losses), rec.losses), (self.nb_batches, valid)],
-                                    (0,n), (0, max(*map(float, rec.losses), *valid)))
-
 # %% ../nbs/05_training.ipynb #1b0efed6
 def flat_lin(
     pos:float, # Progress of the run, in [0, 1]
@@ -190,7 +110,7 @@ class FlatLinScheduler(ParamScheduler):
     ):
         super().__init__({'lr': lambda pos: lr_max*flat_lin(pos, n_epochs, n_epochs_decay)})
 
-# %% ../nbs/05_training.ipynb #d1d92dad-3
+# %% ../nbs/05_training.ipynb #d1d92dad
 @patch
 def fit_flat_lin(self:Learner,
     n_epochs:int=100, # Epochs at the full rate
@@ -213,7 +133,7 @@ def fit_flat_lin(self:Learner,
 # %% ../nbs/05_training.ipynb #5af1c30d
 class GeneratorEMA(Callback):
     "Exponential moving average of the generators; used for validation, prediction and export"
-    order = LossTerms.order+1
+    order = AlternatingTrainer.order+2
     def __init__(self,
         decay:float=.999, # Share of the old average that stays at each step, in [0, 1)
     ):
