@@ -11,7 +11,10 @@ from .game import *
 from .terms import *
 from .training import *
 from .gamelearner import *
+from .features import *
+from .metrics import *
 from .monitor import *
 from .truth import *
 from .learner import *
+from .evaluation import *
 from .experiment import *

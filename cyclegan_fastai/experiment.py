@@ -6,7 +6,7 @@
 from __future__ import annotations
 import json,platform
 from contextlib import nullcontext
-from dataclasses import asdict,dataclass,fields
+from dataclasses import asdict,dataclass,fields,replace
 
 from fastai.vision.all import *
 from .external import *
@@ -15,12 +15,14 @@ from .files import *
 from .data import *
 from .monitor import *
 from .truth import *
+from .features import *
+from .evaluation import *
 from .gamelearner import *
 from .learner import *
 
 # %% auto #0
 __all__ = ['PAPER', 'QUICK', 'Recipe', 'recipe_learner', 'KeepRun', 'save_pictures', 'start_run', 'load_recipe', 'run_experiment',
-           'finish_run']
+           'finish_run', 'evaluate_run', 'data_distances']
 
 # %% ../nbs/08a_experiment.ipynb #143bd378
 @dataclass
@@ -101,7 +103,7 @@ def save_pictures(
     with no_random():
         learn.show_results(max_n=8, title=f'after {len(learn.loss_terms.history)} epochs')
         _save(out/'sample_grid.png', 110)
-        plot_losses(learn.loss_terms.history)
+        plot_losses(learn.loss_terms)
         _save(out/'losses.png', 110)
 
 def _save(fn, dpi):
@@ -170,9 +172,39 @@ def finish_run(
         threads=torch.get_num_threads(), torch=torch.__version__, python=platform.python_version(), recipe=asdict(recipe))
     path,_ = _data(recipe)
     if has_truth(path):
-        with learn.evaluating() as game:
-            on = lambda net: (lambda x: torch.cat([net(o.to(game.device)).cpu() for o in x.split(16)]))
-            files = UnpairedFiles(*([f for f,d in ds.items if d==o] for ds in (learn.dls.train_ds, learn.dls.valid_ds) for o in learn.domains))
-            res['scores'] = truth_scores(on(game.generator_a2b), on(game.generator_b2a), path, recipe.size, learn.domains, files).to_dict('records')
+        with translators(learn) as maps:
+            res['scores'] = truth_scores(*maps, path, recipe.size, learn.domains, dls_files(learn.dls)).to_dict('records')
     (out/'metrics.json').write_text(json.dumps(res, indent=1, ensure_ascii=False)+'\n')
     return res
+
+# %% ../nbs/08a_experiment.ipynb #dcfd3d95
+def evaluate_run(
+    run:Path|str, # The run's folder
+    data:str|None=None, # Other data than the run's
+    features:str='lite0', # As for `get_features`
+    n:int|None=None, # Test images of each domain, at most; all
+    device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
+)->Evaluation: # Also in the run's folder, as `evaluation.json` and `evaluation.png`
+    "Evaluate the model of a run as it is by now"
+    run = Path(run)
+    recipe = load_recipe(run)
+    if not (run/'last.pth').exists(): raise FileNotFoundError(f"`{run}` has no `last.pth` yet: let it train for an epoch")
+    get_features(features)                                                    # refuse before any work
+    learn = recipe_learner(replace(recipe, data=data or recipe.data), run, device)
+    res = evaluate(learn.load('last', with_opt=False), learn.dls, features, n)
+    (run/'evaluation.json').write_text(json.dumps(res.to_dict(), indent=1, ensure_ascii=False)+'\n')
+    res.show()
+    _save(run/'evaluation.png', 130)
+    return res
+
+def data_distances(
+    path:str, # Folder, archive or name of a data set
+    size:int=64, # Pixels a side
+    features:str='lite0', # As for `get_features`
+    device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
+)->tuple[pd.DataFrame,str]: # See `split_distances`; and what it is made of
+    "Distances among the splits of a data set"
+    net = get_features(features)
+    learn = recipe_learner(Recipe(data=path, size=size, blocks=0, width=1), device=device)
+    a,b = learn.domains
+    return split_distances(learn.dls, features, progress=True), f'{a} ↔ {b} at {size}×{size}; {net.name}'

@@ -9,7 +9,7 @@ from .data import load_images
 from .files import *
 
 # %% auto #0
-__all__ = ['psnr', 'ssim', 'affine_colors', 'histogram_colors', 'has_truth', 'truth_scores']
+__all__ = ['psnr', 'ssim', 'color_error', 'affine_colors', 'histogram_colors', 'has_truth', 'truth_scores']
 
 # %% ../nbs/07b_truth.ipynb #002f72c8
 def psnr(
@@ -26,6 +26,14 @@ def ssim(
     "Structural similarity of each image, Wang et al. 2004, Gaussian window of 11 pixels"
     from torchmetrics.functional.image import structural_similarity_index_measure
     return structural_similarity_index_measure(images, truth, data_range=2., reduction='none')
+
+# %% ../nbs/07b_truth.ipynb #59f4e3b2
+def color_error(
+    images:Tensor, # (n, c, h, w), in [-1, 1]
+    truth:Tensor, # Same shape
+)->Tensor: # (n,), in levels from 0 to 255
+    "Mean absolute difference of the images' averages over blocks of 8×8 pixels"
+    return 127.5*(F.avg_pool2d(images, 8, ceil_mode=True) - F.avg_pool2d(truth, 8, ceil_mode=True)).abs().mean((1,2,3))
 
 # %% ../nbs/07b_truth.ipynb #d02e7230
 def _root(m, power):
@@ -69,7 +77,7 @@ def truth_scores(
     size:int=64, # Pixels a side
     domains:tuple=('A','B'), # What the domains are called
     files:UnpairedFiles|None=None, # Which of its files; all
-)->pd.DataFrame: # Mean `psnr` (dB) and `ssim` of each direction and method
+)->pd.DataFrame: # Mean `psnr` (dB), `ssim` and `color` error (levels) of each direction and method
     "Compare with the truth: the image left as it is, the better global colour map, and the model"
     if not has_truth(path): raise ValueError(f"`{path}` has no `truthA` and `truthB` beside its test images: "
         "scores against the truth need them (`seasons` writes them)")
@@ -80,5 +88,5 @@ def truth_scores(
         real,truth = load_images(tests, size),load_images([Path(path)/truths/o.name for o in tests], size)
         colors = [f(*trains)(real) for f in (affine_colors, histogram_colors)]
         made = {'untranslated': real, 'colour transfer': max(colors, key=lambda o: psnr(o, truth).mean()), 'CycleGAN': model(real)}
-        rows += [(name, k, psnr(o, truth).mean().item(), ssim(o, truth).mean().item(), len(real)) for k,o in made.items()]
-    return pd.DataFrame(rows, columns=['direction','method','psnr','ssim','n'])
+        rows += [(name, k, *(f(o, truth).mean().item() for f in (psnr, ssim, color_error)), len(real)) for k,o in made.items()]
+    return pd.DataFrame(rows, columns=['direction','method','psnr','ssim','color','n'])

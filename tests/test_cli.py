@@ -140,3 +140,25 @@ def test_help_is_worth_reading(run):
         code, out, _ = run(*args, '--help')
         assert code==0 and len(out)>300
     assert '--install-completion' in run('--help')[1]
+
+def test_evaluate_a_run(run, tmp_path):
+    assert run('train', '--data', sample, *small, '--out', 'r')[0]==0
+    code, out, err = run('evaluate', 'r', '--json')
+    assert code==0, err
+    res = json.loads(out)
+    assert [o['images'] for o in res['table']][1]=='A, untranslated' and len(res['table'])==6 and len(res['truth'])==6
+    assert json.loads((tmp_path/'r'/'evaluation.json').read_text())==res
+    assert Image.open(tmp_path/'r'/'evaluation.png').size[0] > 800
+    code, out, err = run('evaluate', 'r', '-n', 5, '--data', sample)
+    assert code==0 and '% of the way' in out and 'colour error' in out and 'cycle PSNR' in out
+    code, out, err = run('evaluate', 'nothing')
+    assert code==2 and '`nothing` holds no run' in err
+    code, out, err = run('evaluate', 'r', '--features', 'vgg')
+    assert code==2 and "`features` must be 'lite0', 'inception'" in err
+
+def test_distances_of_a_data_set(run):
+    code, out, err = run('data', 'distances', sample, '--size', 32, '--json')
+    assert code==0, err
+    rows = json.loads(out)
+    assert len(rows)==8 and {'kid','kid_sd','frechet','frechet_all','n_a','n_b'} < rows[0].keys()
+    assert run('data', 'distances', sample, '--size', 32)[1].count('±')==8
