@@ -63,7 +63,7 @@ def spread(
 # %% ../nbs/06a_alarms.ipynb #f04ac1bc
 def critic_overpowers(
     look:Look, # After an epoch
-    limit:float=.97, # Share of patches, of real and of fake; in healthy runs the smaller of the two stayed below 0.9
+    limit:float=.98, # Share of patches, of real and of fake; the smaller of the two counts
 ): # Direction, smaller share, bad?, words
     "The critic is right about nearly everything"
     if look.game.adversarial=='wasserstein': return
@@ -100,7 +100,7 @@ def collapse(
 # %% ../nbs/06a_alarms.ipynb #e1067615
 def oscillation(
     look:Look, # After an epoch
-    limit:float=.4, # Of the real images' spread, per look; healthy runs stayed below 0.2
+    limit:float=.6, # Of the real images' spread, per look; healthy runs stayed below 0.4
     window:int=4, # Looks back
 ): # Direction, wasted way per look, bad?, words
     "Translations of the same images keep changing and lead nowhere"
@@ -197,11 +197,7 @@ class Alarms(Callback):
         if self.stopping: raise CancelFitException()
 
     def after_epoch(self):
-        if not (history := self.learn.loss_terms.history): return
-        if (self.epoch+1)%self.every==0: self._look(history)
-        if self.active: history[-1]['alarms'] = dict(self.active)
-
-    def _look(self, history):
+        if not (history := self.learn.loss_terms.history) or (self.epoch+1)%self.every: return
         with no_random(0, reproducible=False), self.learn.evaluating() as game:
             look = Look(game, self._play(game), history, self.before)
             found = [(_name(check), *o) for check in self.checks for o in check(look)]
@@ -234,6 +230,7 @@ def _judge(self:Alarms, name, where, figure, bad, words):
     self.streaks[key] = streak = max(streak, 0)+1 if bad else min(streak, 0)-1
     if streak<=-self.patience: self.active.pop(key, None)
     if streak<self.patience or key in self.active: return
-    self.active[key] = words
+    self.active[key],row = words,self.learn.loss_terms.history[-1].setdefault('alarms', {})
+    row[name] = '; '.join(filter(None, [row.get(name), f'{where}: {words}']))
     self.stopping |= bool(ask)
     if self.learn.logger is not noop: print(f"Alarm in epoch {self.epoch}: {name} {where}: {words}.{' Training stops.' if ask else ''}")

@@ -14,7 +14,10 @@ from .gamelearner import *
 from .features import *
 from .metrics import *
 from .monitor import *
+from .samples import *
+from .guard import *
 from .truth import *
 from .learner import *
 from .evaluation import *
+from .alarms import *
 from .experiment import *

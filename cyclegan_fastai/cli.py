@@ -30,7 +30,7 @@ def main():
     if debug: sys.argv.remove('--debug')
     else: warnings.filterwarnings('ignore')
     try: app()
-    except (ValueError, TypeError, OSError) as e:
+    except (ValueError, TypeError, OSError, FloatingPointError) as e:
         if debug: raise
         Console(stderr=True).print('[bold red]Error:[/] ', end=''); print(e, file=sys.stderr)
         sys.exit(2)
@@ -78,7 +78,7 @@ def train(
     With no options: drawn landscapes, a small network, a few minutes on two CPU cores. With `--data` the published recipe
     (six residual blocks of width 64, batch 1, 100 + 100 epochs), which wants a GPU; say less with `--epochs`, `--blocks`, `--width`.
 
-    In `--out` afterwards: `sample_grid.png`, `losses.png`, `metrics.json`, `model.pkl`, `recipe.json`, and `last.pth` for `--resume`.
+    In `--out` afterwards: `sample_grid.png`, `losses.png`, `samples` and `film.webp`, `metrics.json`, `model.pkl`, `recipe.json`, and `last.pth` for `--resume`.
     """
     changes = dict(size=size, epochs=epochs, decay_epochs=decay_epochs, bs=bs, blocks=blocks, width=width, lr=lr, identity=identity,
                    ema=ema, augment=augment, seed=seed)
@@ -115,8 +115,10 @@ def _report(res, out):
         last = res['history'][-1]
         console.print(f'Held out: an image comes back from its round trip with a mean error of {last["valid_cycle_a"]/2:.1%} ({a}) and '
                       f'{last["valid_cycle_b"]/2:.1%} ({b}) of the range.', highlight=False)
+    for k,v in res['history'][-1].get('alarms', {}).items(): console.print(f'Alarm at the end: {k.replace("_", " ")}: {v}.', style='red', markup=False, highlight=False)
     console.print(f'''
-Look at    {out}/sample_grid.png  and  {out}/losses.png
+Look at    {out}/sample_grid.png, losses.png and film.webp
+How good   cyclegan-fastai evaluate {out}
 Translate  cyclegan-fastai translate PHOTO --run {out} --to {b}
 Longer     cyclegan-fastai train --epochs 40 --decay-epochs 40
 Your own   cyclegan-fastai train --data FOLDER --width 32 --blocks 4 --bs 4    (FOLDER/trainA and FOLDER/trainB)''', markup=False, highlight=False)

@@ -14,9 +14,12 @@ from .seasons import *
 from .files import *
 from .data import *
 from .monitor import *
+from .samples import *
 from .truth import *
 from .features import *
 from .evaluation import *
+from .alarms import *
+from .guard import *
 from .gamelearner import *
 from .learner import *
 
@@ -78,7 +81,7 @@ def recipe_learner(
     dls = UnpairedDataLoaders.from_folder(path, size=recipe.size, bs=recipe.bs, load=None if full else recipe.size, damaged=damaged,
         aug_tfms=None if full else [Flip(p=.5)] if recipe.augment=='flip' else [], domains=domains, device=device)
     return cyclegan_learner(dls, n_blocks=recipe.blocks, nf=recipe.width, lr=recipe.lr, lambda_identity=recipe.identity,
-                            ema=recipe.ema or None, path=out, model_dir='.')
+                            ema=recipe.ema or None, path=out, model_dir='.', cbs=[CriticAccuracy(), Alarms(), StopOnNonFinite()])
 
 # %% ../nbs/08a_experiment.ipynb #c884108b
 class KeepRun(Callback):
@@ -151,9 +154,12 @@ def run_experiment(
     elif (out/'last.pth').exists(): learn.load('last')
     start,began = learn.epochs_done,time.perf_counter()
     if cbs: learn.remove_cbs([o for o in learn.cbs if isinstance(o, ProgressCallback)])
+    total = recipe.epochs+recipe.decay_epochs
     with learn.no_logging() if cbs else nullcontext():
-        learn.fit_flat_lin(recipe.epochs, recipe.decay_epochs, start_epoch=start, cbs=[KeepRun(out), *L(cbs)])
-    return finish_run(learn, recipe, out, time.perf_counter()-began, recipe.epochs+recipe.decay_epochs-start)
+        learn.fit_flat_lin(recipe.epochs, recipe.decay_epochs, start_epoch=start,
+                           cbs=[ShowSamples(max(1, total//40), folder=out/'samples'), KeepRun(out), *L(cbs)])
+    if found := learn.stop_on_non_finite.found: raise FloatingPointError(found['message'])
+    return finish_run(learn, recipe, out, time.perf_counter()-began, total-start)
 
 # %% ../nbs/08a_experiment.ipynb #56478dc8
 def finish_run(
@@ -166,6 +172,7 @@ def finish_run(
     "Scores, losses and the model into the run's folder"
     learn.export('model.pkl')
     save_pictures(learn, out)
+    film(out/'samples', out.resolve()/'film.webp')
     pairs = n_epochs*learn.dls.train.n
     res = dict(domains=learn.domains, scores=[], history=learn.loss_terms.history, seconds=round(seconds, 1),
         ms_per_pair=round(1e3*seconds/pairs, 2) if pairs else None, pairs_per_epoch=learn.dls.train.n, device=str(learn.dls.device),

@@ -10,7 +10,7 @@ from .files import *
 from .models import *
 from .game import *
 from .gamelearner import *
-from .monitor import *
+from .samples import *
 
 # %% auto #0
 __all__ = ['CycleGANLearner', 'cyclegan_learner']

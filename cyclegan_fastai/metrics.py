@@ -72,7 +72,7 @@ class Space:
 @dataclasses.dataclass(frozen=True)
 class Score:
     "A distance between two sets of images, and what it was made of"
-    value:float
+    value:float # The distance
     kind:str # 'KID × 1000' or 'Fréchet distance'
     features:str # Name of the features, and of the space
     counts:tuple # How many images of each

@@ -7,14 +7,9 @@ from __future__ import annotations
 from fastai.vision.all import *
 from .game import family
 from .terms import LossTerms
-from .samples import *
 
 # %% auto #0
-__all__ = ['EQUILIBRIUM', 'BANDS', 'real_threshold', 'CriticAccuracy', 'plot_losses', 'play_rows', 'show_play', 'sample_grid',
-           'sample_files', 'film', 'ShowSamples']
-
-# %% ../nbs/06_monitor.ipynb #6c715e03
-_all_ = ['play_rows','show_play','sample_grid','sample_files','film','ShowSamples'] # so that one import is enough
+__all__ = ['EQUILIBRIUM', 'BANDS', 'real_threshold', 'CriticAccuracy', 'plot_losses']
 
 # %% ../nbs/06_monitor.ipynb #07307b02
 def real_threshold(

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 # %% ../nbs/10_terminal.ipynb #2964607d
@@ -40,7 +41,7 @@ def only_json(
 
 # %% ../nbs/10_terminal.ipynb #525fd65a
 def terminal_progress():
-    "A callback that shows one bar for the whole run, and a line for each tenth of it"
+    "A callback that shows one bar for the whole run, a line for each tenth of it, and alarms"
     from fastai.callback.core import Callback
     from rich.progress import BarColumn,MofNCompleteColumn,Progress,TextColumn,TimeElapsedColumn,TimeRemainingColumn
 
@@ -53,11 +54,15 @@ def terminal_progress():
             n = self.dls.train.n//self.dls.train.bs*self.dls.train.bs
             self.task = self.bar.add_task('', total=self.n_epoch*n, at=f'0/{self.n_epoch}')
             self.bar.start()
+            self.alarms = set()
         def before_train(self):
             self.bar.update(self.task, at=f'{self.epoch+1}/{self.n_epoch}', completed=self.epoch*len(self.dls.train)*self.dls.train.bs)
         def after_batch(self): self.bar.advance(self.task, self.dls.train.bs)
         def after_epoch(self):
             done,history = self.epoch+1,self.learn.loss_terms.history
+            alarms = history[-1].get('alarms', {})
+            for k in alarms.keys()-self.alarms: self.bar.console.print(f'[bold red]Alarm[/] in epoch {done}: {k.replace("_", " ")}: {escape(alarms[k])}.', highlight=False)
+            self.alarms = alarms.keys()
             if done%max(1, self.n_epoch//10) and done!=self.n_epoch: return
             mean = lambda split,name: sum(v for k,v in history[-1].items() if k.startswith(f'{split}_{name}'))
             self.bar.console.print(f'epoch {done:>4}/{self.n_epoch}   ' + '   '.join(

@@ -31,13 +31,14 @@ def test_train_translate_resume(run, tmp_path):
     code, out, err = run('train', '--data', sample, *small, '--out', 'my run')
     assert code==0, err
     made = {o.name for o in (tmp_path/'my run').iterdir()}
-    assert made=={'sample_grid.png', 'losses.png', 'metrics.json', 'model.pkl', 'recipe.json', 'last.pth'}
+    assert made=={'sample_grid.png', 'losses.png', 'film.webp', 'samples', 'metrics.json', 'model.pkl', 'recipe.json', 'last.pth'}
     res = json.loads((tmp_path/'my run'/'metrics.json').read_text())
     assert len(res['history'])==2 and len(res['scores'])==6 and res['pairs_per_epoch']==24
     for o in res['scores']:
         assert f'{o["psnr"]:.2f}' in out
     assert 'PSNR' in out and 'cyclegan-fastai translate' in out
     assert Image.open(tmp_path/'my run'/'sample_grid.png').size[0] > 400
+    assert Image.open(tmp_path/'my run'/'film.webp').n_frames==3         # before training, and after each epoch
 
     photo = tmp_path/'a photo.jpg'
     Image.open(next((sample/'testA').iterdir())).resize((90, 60)).save(photo)
@@ -162,3 +163,14 @@ def test_distances_of_a_data_set(run):
     rows = json.loads(out)
     assert len(rows)==8 and {'kid','kid_sd','frechet','frechet_all','n_a','n_b'} < rows[0].keys()
     assert run('data', 'distances', sample, '--size', 32)[1].count('±')==8
+
+def test_alarms_reach_the_terminal(run):
+    code, out, err = run('train', '--data', sample, *small[:2], '--epochs', 4, '--decay-epochs', 0, *small[6:], '--lr', 1e6, '--out', 'r')
+    assert code==0, err
+    assert out.count('Alarm in epoch')>=1 and 'Alarm at the end: collapse' in out
+    assert any('collapse_a2b' in o.get('alarms', {}) for o in json.loads(Path('r/metrics.json').read_text())['history'])
+
+def test_not_a_number_ends_a_run(run):
+    code, out, err = run('train', '--data', sample, *small, '--lr', 1e30, '--out', 'r')
+    assert code==2 and 'Training stops before the step: not finite in' in err and 'Traceback' not in err
+    assert not Path('r/model.pkl').exists() and Path('r/last_good.pth').exists()

@@ -17,7 +17,8 @@ from cyclegan_fastai.gamelearner import game_learner
 from cyclegan_fastai.learner import cyclegan_learner
 from cyclegan_fastai.landscape import Scene, draw_scene
 from cyclegan_fastai.losses import critic_loss, generator_loss
-from cyclegan_fastai.monitor import CriticAccuracy, ShowSamples, film, plot_losses, play_rows, real_threshold, sample_files, sample_grid
+from cyclegan_fastai.monitor import CriticAccuracy, plot_losses, real_threshold
+from cyclegan_fastai.samples import ShowSamples, film, play_rows, sample_files, sample_grid
 from cyclegan_fastai.seasons import seasons
 from cyclegan_fastai.terms import LossTerms
 
