@@ -88,7 +88,7 @@ def critic_lags(
 # %% ../nbs/06a_alarms.ipynb #53933c04
 def collapse(
     look:Look, # After an epoch
-    limit:float=.1, # Share of the real images' spread; healthy runs begin at about 0.3 and end above 0.6
+    limit:float=.1, # Share of the real images' spread; healthy runs begin at about 0.25 and rise
 ): # Direction, share, bad?, words
     "Translations hardly differ from each other"
     for d,source,fake,real in look.ways():
@@ -142,7 +142,7 @@ def copying(
 # %% ../nbs/06a_alarms.ipynb #fd7c93b7
 def hidden_code(
     look:Look, # After an epoch
-    limit:float=2., # Rise of the round trip's error, of the noise; 1: the noise is passed on unchanged. Healthy: below 1.1
+    limit:float=2., # Rise of the round trip's error, of the noise; 1: the noise is passed on unchanged
     sd:float=.03, # Standard deviation of the noise, in the range [-1, 1]: 4 of 255 levels
 ): # Direction, rise, bad?, words
     "The round trip lives on details of the translation that can't be seen"
@@ -197,7 +197,11 @@ class Alarms(Callback):
         if self.stopping: raise CancelFitException()
 
     def after_epoch(self):
-        if not (history := self.learn.loss_terms.history) or (self.epoch+1)%self.every: return
+        if not (history := self.learn.loss_terms.history): return
+        if (self.epoch+1)%self.every==0: self._look(history)
+        if self.active: history[-1]['alarms'] = dict(self.active)
+
+    def _look(self, history):
         with no_random(0, reproducible=False), self.learn.evaluating() as game:
             look = Look(game, self._play(game), history, self.before)
             found = [(_name(check), *o) for check in self.checks for o in check(look)]
@@ -230,7 +234,6 @@ def _judge(self:Alarms, name, where, figure, bad, words):
     self.streaks[key] = streak = max(streak, 0)+1 if bad else min(streak, 0)-1
     if streak<=-self.patience: self.active.pop(key, None)
     if streak<self.patience or key in self.active: return
-    self.active[key],row = words,self.learn.loss_terms.history[-1].setdefault('alarms', {})
-    row[name] = '; '.join(filter(None, [row.get(name), f'{where}: {words}']))
+    self.active[key] = words
     self.stopping |= bool(ask)
     if self.learn.logger is not noop: print(f"Alarm in epoch {self.epoch}: {name} {where}: {words}.{' Training stops.' if ask else ''}")

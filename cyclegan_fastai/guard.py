@@ -23,6 +23,7 @@ class StopOnNonFinite(Callback):
         self.every,self.file,self.found,self.good = every,file,None,None
 
     def before_fit(self):
+        if not hasattr(self.learn, 'alternating_trainer'): raise TypeError("`StopOnNonFinite` needs a game, as `cyclegan_learner` makes it")
         self.run,self.found = not hasattr(self.learn, 'lr_finder') and not hasattr(self, 'gather_preds'),None
         if not self.run: return
         self.game = get_model(self.learn.model)
@@ -32,7 +33,8 @@ class StopOnNonFinite(Callback):
 
     def after_loss(self):
         sums = {k: v.detach().float().sum() for k,v in self.learn.pred.items() if isinstance(v, Tensor)}
-        self.seen += [(self.batches, f'`{k}`', v) for k,v in {**sums, **self.game.terms}.items()]
+        name = lambda k: f'the images `{k}`' if any(self.learn.pred.get(k) is x for x in self.xb) else f'`{k}`'
+        self.seen += [(self.batches, name(k), v) for k,v in {**sums, **self.game.terms}.items()]
 
     def after_backward(self):
         if not getattr(getattr(self.learn, 'scaler', None), 'is_enabled', lambda: False)():
@@ -69,30 +71,31 @@ def _look(self:StopOnNonFinite):
     if all(fine): return
     batch,what,_ = seen[fine.index(False)]
     ago = self.batches-1-batch
-    where = f'batch {self.iter-ago} of epoch {self.epoch}: {what}{" "+self._where() if not ago else ""}'
-    self._stop(where)
+    self._stop(self.iter-ago, what, self._where() if not ago else '(`StopOnNonFinite(every=1)` would say where)')
 
 @patch
-def _stop(self:StopOnNonFinite, what):
+def _stop(self:StopOnNonFinite, batch, what, where):
     for o,state in self.good.values(): o.load_state_dict(state)
     self.opt.zero_grad()
     self.game.turn = ('generators','critics')                      # the batch ends early, and nobody else would put it right
     for pool in self.learn.alternating_trainer.pools.values(): pool.images = [o for o in pool.images if o.isfinite().all()]
-    sound = all(o.isfinite().all() for o in self.game.state_dict().values())
-    back = (f"All is as it was {self.batches-self.kept} batches ago, the last time that loss and gradients were finite, and saved: "
-        f"`learn.load('{self.file}')`" if sound else "The weights were spoiled when training began, so nothing is saved: build the learner anew")
-    message = (f"Training stops before the step: not finite in {what}. {back}. If an image is to blame, look at its file and its transforms; "
-        "else lower `lr`, or shorten rare spikes with `GradientClip`")
-    self.found = dict(epoch=self.epoch, what=what, file=self.learn.save(self.file) if sound else None, message=message)
+    sound,n = all(o.isfinite().all() for o in self.game.state_dict().values()),self.batches-self.kept
+    back = (f"All is as it was {n} batch{'es' if n>1 else ''} ago, when loss and gradients were last finite, and saved: go on with "
+        f"`learn.load('{self.file}')`" if sound else "The weights were spoiled when training began; nothing is saved")
+    advice = ("Build the learner anew" if not sound else "Look at the files and at the transforms" if what.startswith('the images')
+              else "Lower `lr`, or shorten rare spikes with `GradientClip`")
+    message = f"Training stops before the step: not finite in {what} {where}, batch {batch} of epoch {self.epoch}. {back}. {advice}."
+    self.found = dict(epoch=self.epoch, batch=batch, what=what, where=where, message=message,
+                      file=self.learn.save(self.file) if sound else None)
     for row in self.learn.loss_terms.history[-1:]: row.setdefault('alarms', {})['not_finite'] = message
-    print(message)
+    if self.learn.logger is not noop: print(message)
     raise CancelFitException()
 
 @patch
 def _where(self:StopOnNonFinite):
     "The images, the weights, or the layer where it begins in this batch"
     for x in self.xb:
-        if bad := [i for i,o in enumerate(x) if not o.isfinite().all()]: return f'(images {bad} of the batch)'
+        if bad := [i for i,o in enumerate(x) if not o.isfinite().all()]: return f'(indices {bad} of the batch)'
     if bad := [n for n,p in self.game.named_parameters() if not p.isfinite().all()]: return f'(weights of `{bad[0]}`)'
     found = []
     def hook(name, m, _, out):
@@ -104,4 +107,4 @@ def _where(self:StopOnNonFinite):
             self.game.loss({**self.game(*self.xb), 'shown': self.learn.pred.get('shown')})
     finally:
         for o in hooks: o.remove()
-    return found[0] if found else ''
+    return found[0] if found else '(the forward pass is sound)'

@@ -84,11 +84,11 @@ def _panel(ax, terms, names, colour, level=None):
     ax.set(xlim=(0, ends[-1]*1.01), ylim=(min(low*1.08, 0), max(high*1.08, 0) if high>low else 1))
 
 def _mark_alarms(ax, history):
-    "A line at each epoch that rang an alarm, with its name"
-    for i,row in enumerate(history, 1):
-        if not row.get('alarms'): continue
+    "A line where an alarm begins, with its name"
+    for i,(before,row) in enumerate(zip([{}, *history], history), 1):
+        if not (new := [o for o in row.get('alarms', ()) if o not in before.get('alarms', ())]): continue
         ax.axvline(i, color='crimson', lw=1)
-        ax.text(i, .97, ', '.join(row['alarms']), transform=ax.get_xaxis_transform(), rotation=90, ha='right', va='top',
+        ax.text(i, .97, ', '.join(new), transform=ax.get_xaxis_transform(), rotation=90, ha='right', va='top',
                 fontsize=6.5, color='crimson')
 
 # %% ../nbs/06_monitor.ipynb #34c67ee8

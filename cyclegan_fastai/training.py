@@ -74,6 +74,7 @@ class AlternatingTrainer(Callback):
 
     def before_fit(self):
         if not hasattr(self, 'pools'): self.after_create()
+        self.game.turn = ('generators','critics')              # the last fit may have been stopped within a batch
 
     def before_batch(self):
         self.learn.yb = self.xb
