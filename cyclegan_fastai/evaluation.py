@@ -109,6 +109,7 @@ def evaluate(
     dls:DataLoaders, # Of two domains: the validation set is translated, the training set is what real images look like
     features:str|nn.Module='lite0', # As for `get_features`
     n:int|None=None, # Validation images of each domain, at most; all
+    truth:tuple|None=None, # Folders of what is true, as for `truth_scores`; `truthA` and `truthB`, where there are such
     progress:bool=True, # Show bars where there is something to wait for
 )->Evaluation:
     "How good a model is, beside what it has to beat"
@@ -141,9 +142,9 @@ def evaluate(
                 f'the same, real, %': taken(real[f'test {t}'])}
             order = (sign*probe(made)).argsort(descending=True)
             images[direction] = x[order],fake[order]
-        files = dls_files(dls) if has_truth(dls.path) else None
-        truth = truth_scores(a2b, b2a, dls.path, dls.size, domains, files) if files else None
-    return Evaluation(pd.DataFrame(rows), pd.DataFrame(checks), truth, f'{net.name}; Fréchet distance in {space.pca.n_components_} dimensions', images)
+        if truth is None and has_truth(dls.path): truth = 'truthA','truthB'
+        true = truth and truth_scores(a2b, b2a, dls.path, dls.size, domains, dls_files(dls), truth)
+    return Evaluation(pd.DataFrame(rows), pd.DataFrame(checks), true, f'{net.name}; Fréchet distance in {space.pca.n_components_} dimensions', images)
 
 # %% ../nbs/08b_evaluation.ipynb #d1d92dad
 @patch

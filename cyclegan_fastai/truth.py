@@ -77,16 +77,18 @@ def truth_scores(
     size:int=64, # Pixels a side
     domains:tuple=('A','B'), # What the domains are called
     files:UnpairedFiles|None=None, # Which of its files; all
+    truth:tuple=('truthA','truthB'), # Folders of what is true in A and in B; ('testA','testB') where test images are pairs, as in `facades`
 )->pd.DataFrame: # Mean `psnr` (dB), `ssim` and `color` error (levels) of each direction and method
     "Compare with the truth: the image left as it is, the better global colour map, and the model"
-    if not has_truth(path): raise ValueError(f"`{path}` has no `truthA` and `truthB` beside its test images: "
-        "scores against the truth need them (`seasons` writes them)")
-    files,rows = files or find_unpaired(path),[]
+    if not all((Path(path)/o).is_dir() for o in truth): raise ValueError(f"`{path}` has no {' and '.join(f'`{o}`' for o in truth)} "
+        "beside its test images: scores against the truth need them (`seasons` writes them)")
+    files,rows,(true_a,true_b) = files or find_unpaired(path),[],({o.stem: o for o in image_files(Path(path)/k)} for k in truth)
     train_a,train_b = load_images(files.train_a, size),load_images(files.train_b, size)
     (a,b),ab,ba = domains,(train_a,train_b),(train_b,train_a)
-    for name,tests,truths,model,trains in ((f'{a} → {b}', files.valid_a, 'truthB', a2b, ab), (f'{b} → {a}', files.valid_b, 'truthA', b2a, ba)):
-        real,truth = load_images(tests, size),load_images([Path(path)/truths/o.name for o in tests], size)
+    for name,tests,truths,model,trains in ((f'{a} → {b}', files.valid_a, true_b, a2b, ab), (f'{b} → {a}', files.valid_b, true_a, b2a, ba)):
+        if lost := [o.name for o in tests if o.stem not in truths]: raise ValueError(f"`truth` of {name} lacks {lost[:3]}: each test image needs its own")
+        real,true = load_images(tests, size),load_images([truths[o.stem] for o in tests], size)
         colors = [f(*trains)(real) for f in (affine_colors, histogram_colors)]
-        made = {'untranslated': real, 'colour transfer': max(colors, key=lambda o: psnr(o, truth).mean()), 'CycleGAN': model(real)}
-        rows += [(name, k, *(f(o, truth).mean().item() for f in (psnr, ssim, color_error)), len(real)) for k,o in made.items()]
+        made = {'untranslated': real, 'colour transfer': max(colors, key=lambda o: psnr(o, true).mean()), 'CycleGAN': model(real)}
+        rows += [(name, k, *(f(o, true).mean().item() for f in (psnr, ssim, color_error)), len(real)) for k,o in made.items()]
     return pd.DataFrame(rows, columns=['direction','method','psnr','ssim','color','n'])

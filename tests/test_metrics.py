@@ -1,5 +1,5 @@
 "Features, distances and evaluation: against independent implementations, on real images, and when something is wrong"
-import hashlib, io, json, pickle, threading, zipfile
+import hashlib, io, json, pickle, shutil, threading, zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -18,7 +18,7 @@ from cyclegan_fastai.files import image_files
 from cyclegan_fastai.learner import cyclegan_learner
 from cyclegan_fastai.metrics import KID, FrechetDistance, Space, domain_images, frechet_distance, frechet_score, held_out, kernel_distance, kid_score
 from cyclegan_fastai.seasons import seasons
-from cyclegan_fastai.truth import affine_colors, color_error
+from cyclegan_fastai.truth import affine_colors, color_error, truth_scores
 
 class MeanColors(torch.nn.Module):
     "Features that cost nothing: the colours of 4×4 blocks"
@@ -315,3 +315,19 @@ def test_color_error_ignores_detail():
     checker = torch.ones(32, 32); checker[::2, ::2] = checker[1::2, 1::2] = -1
     assert color_error(x+.3*checker, x).max() < 1e-3
     assert color_error(x+.2, x).tolist()==pytest.approx([25.5]*3, abs=1e-3)
+
+def test_truth_of_paired_test_images(tmp_path):
+    "Where test images are pairs by name, whatever their endings, each is the other's truth"
+    path = seasons(n_train=6, n_test=5, size=32, seed=4, path=tmp_path/'paired')
+    for o in ('testB','truthA'): shutil.rmtree(path/o)
+    (path/'truthB').rename(path/'testB')
+    for o in image_files(path/'testB'): Image.open(o).save(o.with_suffix('.bmp')); o.unlink()
+    dls = UnpairedDataLoaders.from_folder(path, size=32, bs=2, device='cpu')
+    res = evaluate((lambda x: x, lambda x: x), dls, MeanColors(), progress=False)
+    assert res.truth is None                                              # nobody said that they are pairs
+    res = evaluate((lambda x: x, lambda x: x), dls, MeanColors(), truth=('testA','testB'), progress=False)
+    ab, ba = res.truth[res.truth.method=='CycleGAN'].psnr
+    assert ab==pytest.approx(ba, abs=1e-4) and len(res.truth)==6          # the same pairs, either way
+    with pytest.raises(ValueError, match='has no `truthA`'): truth_scores(torch.neg, torch.neg, path, 32)
+    image_files(path/'testB')[0].unlink()
+    with pytest.raises(ValueError, match="`truth` of A → B lacks"): truth_scores(torch.neg, torch.neg, path, 32, truth=('testA','testB'))
