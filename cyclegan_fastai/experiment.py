@@ -24,8 +24,8 @@ from .gamelearner import *
 from .learner import *
 
 # %% auto #0
-__all__ = ['PAPER', 'QUICK', 'Recipe', 'recipe_learner', 'KeepRun', 'save_pictures', 'start_run', 'load_recipe', 'run_experiment',
-           'finish_run', 'evaluate_run', 'data_distances']
+__all__ = ['PAPER', 'QUICK', 'Recipe', 'recipe_dls', 'recipe_learner', 'KeepRun', 'save_pictures', 'start_run', 'load_recipe',
+           'run_experiment', 'finish_run', 'evaluate_run', 'data_distances']
 
 # %% ../nbs/08a_experiment.ipynb #143bd378
 @dataclass
@@ -64,13 +64,12 @@ def _data(recipe):
     known = [v for k,v in DATASETS.items() if path.name.startswith(k)]
     return path, known[0].domains if known else None
 
-def recipe_learner(
-    recipe:Recipe, # What to train
-    out:Path|str='.', # Where the learner saves
+def recipe_dls(
+    recipe:Recipe, # What to train on
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
     damaged:str='error', # As in `UnpairedDataLoaders.from_files`
-)->CycleGANLearner:
-    "The data and the learner of a recipe, seeded"
+)->UnpairedDataLoaders:
+    "The data of a recipe; sets its seed"
     if device is not None:
         try: torch.empty(1, device=device)
         except (RuntimeError, AssertionError, NotImplementedError): raise ValueError(
@@ -78,10 +77,19 @@ def recipe_learner(
     path,domains = _data(recipe)
     set_seed(recipe.seed, reproducible=True)
     full = recipe.augment=='full'
-    dls = UnpairedDataLoaders.from_folder(path, size=recipe.size, bs=recipe.bs, load=None if full else recipe.size, damaged=damaged,
+    return UnpairedDataLoaders.from_folder(path, size=recipe.size, bs=recipe.bs, load=None if full else recipe.size, damaged=damaged,
         aug_tfms=None if full else [Flip(p=.5)] if recipe.augment=='flip' else [], domains=domains, device=device)
-    return cyclegan_learner(dls, n_blocks=recipe.blocks, nf=recipe.width, lr=recipe.lr, lambda_identity=recipe.identity,
-                            ema=recipe.ema or None, path=out, model_dir='.', cbs=[CriticAccuracy(), Alarms(), StopOnNonFinite()])
+
+def recipe_learner(
+    recipe:Recipe, # What to train
+    out:Path|str='.', # Where the learner saves
+    device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
+    damaged:str='error', # As in `UnpairedDataLoaders.from_files`
+)->CycleGANLearner:
+    "The data and the learner of a recipe, seeded"
+    return cyclegan_learner(recipe_dls(recipe, device, damaged), n_blocks=recipe.blocks, nf=recipe.width, lr=recipe.lr,
+                            lambda_identity=recipe.identity, ema=recipe.ema or None, path=out, model_dir='.',
+                            cbs=[CriticAccuracy(), Alarms(), StopOnNonFinite()])
 
 # %% ../nbs/08a_experiment.ipynb #c884108b
 class KeepRun(Callback):
@@ -177,10 +185,9 @@ def finish_run(
     res = dict(domains=learn.domains, scores=[], history=learn.loss_terms.history, seconds=round(seconds, 1),
         ms_per_pair=round(1e3*seconds/pairs, 2) if pairs else None, pairs_per_epoch=learn.dls.train.n, device=str(learn.dls.device),
         threads=torch.get_num_threads(), torch=torch.__version__, python=platform.python_version(), recipe=asdict(recipe))
-    path,_ = _data(recipe)
-    if has_truth(path):
+    if has_truth(learn.dls.path):
         with translators(learn) as maps:
-            res['scores'] = truth_scores(*maps, path, recipe.size, learn.domains, dls_files(learn.dls)).to_dict('records')
+            res['scores'] = truth_scores(*maps, learn.dls.path, recipe.size, learn.domains, dls_files(learn.dls)).to_dict('records')
     (out/'metrics.json').write_text(json.dumps(res, indent=1, ensure_ascii=False)+'\n')
     return res
 
@@ -212,6 +219,6 @@ def data_distances(
 )->tuple[pd.DataFrame,str]: # See `split_distances`; and what it is made of
     "Distances among the splits of a data set"
     net = get_features(features)
-    learn = recipe_learner(Recipe(data=path, size=size, blocks=0, width=1), device=device)
-    a,b = learn.domains
-    return split_distances(learn.dls, features, progress=True), f'{a} ↔ {b} at {size}×{size}; {net.name}'
+    dls = recipe_dls(Recipe(data=path, size=size), device)
+    a,b = dls.domains
+    return split_distances(dls, features, progress=True), f'{a} ↔ {b} at {size}×{size}; {net.name}'
