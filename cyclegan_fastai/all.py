@@ -1,11 +1,13 @@
 "Everything a training notebook needs: fastai's vision names, then this package's"
 from fastai.vision.all import *
 
+from .photo import *
 from .external import *
 from .files import *
 from .data import *
 from .seasons import *
 from .models import *
+from .inference import *
 from .losses import *
 from .game import *
 from .terms import *

@@ -7,6 +7,7 @@ from __future__ import annotations
 from operator import itemgetter
 
 from fastai.vision.all import *
+from .photo import *
 from .files import *
 
 # %% auto #0

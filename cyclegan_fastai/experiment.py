@@ -178,7 +178,6 @@ def finish_run(
     n_epochs:int, # Epochs in that time
 )->dict: # What went to `metrics.json`
     "Scores, losses and the model into the run's folder"
-    learn.export('model.pkl')
     save_pictures(learn, out)
     film(out/'samples', out.resolve()/'film.webp')
     pairs = n_epochs*learn.dls.train.n
@@ -188,6 +187,8 @@ def finish_run(
     if has_truth(learn.dls.path):
         with translators(learn) as maps:
             res['scores'] = truth_scores(*maps, learn.dls.path, recipe.size, learn.domains, dls_files(learn.dls)).to_dict('records')
+    training = {k: res[k] for k in ('seconds','pairs_per_epoch','device','torch')}
+    learn.translator('cpu', dict(recipe=asdict(recipe), scores=res['scores'], training=training)).save(out/'model.safetensors')
     (out/'metrics.json').write_text(json.dumps(res, indent=1, ensure_ascii=False)+'\n')
     return res
 

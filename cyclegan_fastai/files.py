@@ -9,41 +9,19 @@ from dataclasses import dataclass,replace
 
 from fastai.vision.all import *
 from fastcore.parallel import parallel
-from PIL import ImageOps
+from .photo import *
 
 # %% auto #0
-__all__ = ['DamagedImage', 'to_rgb', 'open_image', 'image_files', 'UnpairedFiles', 'two_folders', 'find_unpaired',
-           'inspect_images', 'verify_unpaired']
+__all__ = ['open_image', 'image_files', 'UnpairedFiles', 'two_folders', 'find_unpaired', 'inspect_images', 'verify_unpaired']
 
 # %% ../nbs/00b_files.ipynb #f4824c41
-class DamagedImage(ValueError): "An image file that can't be decoded; the message names it"
-
-def to_rgb(
-    im:Image.Image, # Of any mode
-)->Image.Image: # RGB
-    "`im` in RGB: transparency on white, 16 bits and floats scaled to 8 bits"
-    if im.mode[0] in 'IF':
-        x = np.nan_to_num(np.asarray(im, dtype=np.float32))
-        white = 65535 if x.max()>255 else 1 if im.mode=='F' and x.max()<=1 else 255
-        im = Image.fromarray((x*(255/white)).round().clip(0,255).astype(np.uint8))
-    if im.has_transparency_data:
-        im = im.convert('RGBA')
-        im = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im)
-    return im.convert('RGB')
-
 def open_image(
     fn:Path|str, # An image file of any kind that Pillow reads
     draft:int|None=None, # Decode a JPEG at no less than this many pixels a side: faster, for a look
 )->PILImage: # RGB, turned upright by its EXIF tag
     "Open a photograph; raise `DamagedImage`, naming the file, if that can't be done"
-    try:
-        with Image.open(fn) as im:
-            if draft: im.draft('RGB', (draft,draft))
-            return PILImage(to_rgb(ImageOps.exif_transpose(im)))
-    except FileNotFoundError: raise
-    except Exception as e: # each of Pillow's decoders has errors of its own
-        raise DamagedImage(f"`{fn}` can't be read as an image ({e}): replace or remove it, "
-                           "or pass `damaged='skip'`") from None
+    try: return PILImage(to_rgb(open_photo(fn, draft)))
+    except DamagedImage as e: raise DamagedImage(f"{e}, or pass `damaged='skip'`") from None
 
 # %% ../nbs/00b_files.ipynb #fff440ff
 def _extensions():

@@ -6,8 +6,10 @@
 from __future__ import annotations
 from fastai.vision.all import *
 from .data import *
-from .files import *
 from .models import *
+from .photo import *
+from .engines import *
+from .inference import *
 from .game import *
 from .gamelearner import *
 from .samples import *
@@ -71,32 +73,26 @@ def show_results(self:CycleGANLearner,
     show_play(self.play(*first(dl)[:2]), self.domains, max_n=max_n, **kwargs)
 
 # %% ../nbs/08_learner.ipynb #03b0af04
-def _as_image(x):
-    "Any image as `PILImage`"
-    if isinstance(x, (str,Path)): return open_image(x)
-    if isinstance(x, Image.Image): return PILImage(to_rgb(x))
-    if isinstance(x, Tensor): x = (x.float() if x.is_floating_point() else x).detach().cpu().numpy()
-    if not isinstance(x, np.ndarray): raise TypeError(f"`image` must be a path, a PIL image, an array or a tensor, got {type(x).__name__}")
-    shape,top,x = x.shape,255 if x.dtype.kind in 'iu' else 1,np.atleast_3d(x)                        # (h, w) → (h, w, 1)
-    if x.ndim==3 and x.shape[0] in (1,3,4) and x.shape[2] not in (1,3,4): x = x.transpose(1,2,0)
-    if x.ndim>3 or x.shape[2] not in (1,3,4): raise ValueError(f"`image` must be (3, h, w), (h, w, 3) or (h, w), got the shape {shape}")
-    if x.min()<0 or x.max()>top: raise ValueError(f"`image` of {x.dtype} must be from 0 to {top}, got {x.min():.4g} to {x.max():.4g}")
-    x = (x*(255/top)).round().astype(np.uint8)
-    return PILImage(to_rgb(Image.fromarray(x[...,0] if x.shape[2]==1 else x)))
+def _translator(learn, game, device=None, convert=noop):
+    a,b = learn.domains
+    return Translator({o: TorchEngine(convert(net), device or str(game.device)) for o,net in ((a, game.generator_b2a), (b, game.generator_a2b))},
+                      (a,b), getattr(learn.dls, 'size', None))
 
 @patch
 def predict(self:CycleGANLearner,
     image, # Path, PIL image, array or tensor, (h, w, 3), (3, h, w) or (h, w): floats in [0, 1], integers in [0, 255]
     to:str|None=None, # Name of the domain to translate to; B
     size:int|None=None, # Pixels of the shorter side; the training size, or the image's own where the `dls` don't know
-)->PILImage: # Same proportions, sides rounded to multiples of 4
+)->PILImage: # Same proportions
     "Translate one image"
-    a,b = self.domains
-    if to not in (None,a,b): raise ValueError(f"`to` must be {a!r} or {b!r}, got {to!r}")
-    im = _as_image(image)
-    scale = (size or getattr(self.dls, 'size', None) or min(im.size))/min(im.size)
-    im = im.resize([max(4*round(o*scale/4), 16) for o in im.size], Image.Resampling.BILINEAR)
-    with self.evaluating() as game:
-        x = (tensor(np.array(im)).permute(2,0,1)[None]/127.5 - 1).to(game.device)
-        y = (game.generator_b2a if to==a else game.generator_a2b)(x)[0]
-    return PILImage.create(((y+1)*127.5).round().clamp(0,255).byte().permute(1,2,0).cpu().numpy())
+    with self.evaluating() as game: return PILImage(to_rgb(_translator(self, game)(as_photo(image), to, size or getattr(self.dls, 'size', None))))
+
+@patch
+def translator(self:CycleGANLearner,
+    device:str|None=None, # 'cpu', 'cuda', 'mps'; the learner's
+    about:dict|None=None, # What else to say of the model, such as recipe and scores
+)->Translator:
+    "A copy of the generators, averaged if there are averages, to translate with and to save"
+    with self.evaluating() as game: t = _translator(self, game, device, deepcopy)
+    t.about = about or {}
+    return t

@@ -4,10 +4,12 @@
 
 # %% ../nbs/02_models.ipynb #e2b9b9d5
 from __future__ import annotations
-from fastai.vision.all import *
+from collections.abc import Callable
+
+from torch import nn
 
 # %% auto #0
-__all__ = ['ResBlock', 'resnet_generator', 'patch_critic', 'init_gan']
+__all__ = ['NORMS', 'ResBlock', 'resnet_generator', 'patch_critic', 'init_gan']
 
 # %% ../nbs/02_models.ipynb #f02aad5e
 class ResBlock(nn.Module):
@@ -31,25 +33,31 @@ def _up(ni, nf, up, bias):
     if up=='transposed': return [nn.ConvTranspose2d(ni, nf, 3, stride=2, padding=1, output_padding=1, bias=bias)]
     return [nn.Upsample(scale_factor=2), nn.ReflectionPad2d(1), nn.Conv2d(ni, nf, 3, bias=bias)]
 
+NORMS = dict(instance=nn.InstanceNorm2d, batch=nn.BatchNorm2d)      # those that can be named in a file
+
 def resnet_generator(
     n_blocks:int=6, # Residual blocks; the paper has 6 for 128×128 and 9 from 256×256 on
     nf:int=64, # Channels of the first convolution
     c_in:int=3, # Channels of the input
     c_out:int=3, # Channels of the output
-    norm:Callable=nn.InstanceNorm2d, # Called with the number of channels
+    norm:Callable|str=nn.InstanceNorm2d, # Called with the number of channels; or 'instance' or 'batch'
     dropout:float=0., # Probability in the residual blocks
     up:str='transposed', # How the decoder doubles: 'transposed' as published, or 'resize'
 )->nn.Sequential: # (n, c_in, h, w) → (n, c_out, h, w) in [-1, 1]; h and w multiples of 4
-    "Generator of Johnson et al. 2016, arXiv 1603.08155"
+    "Generator of Johnson et al. 2016, arXiv 1603.08155; its `arch` says how to build it again"
     if up not in ('transposed','resize'): raise ValueError(f"`up` must be 'transposed' or 'resize', got {up!r}")
     if n_blocks<0 or nf<1: raise ValueError(f"`n_blocks` must be ≥ 0 and `nf` ≥ 1, got {n_blocks} and {nf}")
+    norm = NORMS.get(norm, norm)
     bias = _needs_bias(norm)
     layers = [nn.ReflectionPad2d(3), nn.Conv2d(c_in, nf, 7, bias=bias), norm(nf), nn.ReLU(True)]           # (n, nf, h, w)
     for i in (nf, 2*nf):
         layers += [nn.Conv2d(i, 2*i, 3, stride=2, padding=1, bias=bias), norm(2*i), nn.ReLU(True)]         # (n, 4nf, h/4, w/4)
     layers += [ResBlock(4*nf, norm, dropout) for _ in range(n_blocks)]
     for i in (4*nf, 2*nf): layers += [*_up(i, i//2, up, bias), norm(i//2), nn.ReLU(True)]                 # (n, nf, h, w)
-    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(nf, c_out, 7), nn.Tanh())
+    net = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(nf, c_out, 7), nn.Tanh())
+    net.arch = dict(n_blocks=n_blocks, nf=nf, c_in=c_in, c_out=c_out, dropout=dropout, up=up,
+                    norm=next((k for k,v in NORMS.items() if v is norm), None))
+    return net
 
 # %% ../nbs/02_models.ipynb #be565426
 def patch_critic(

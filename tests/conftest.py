@@ -1,7 +1,9 @@
-"What all tests share: no window, little noise, the same numbers every time"
-import inspect, os, random
+"What all tests share: no window, little noise, the same numbers every time; and a browser, where there is one"
+import inspect, os, random, shutil, threading
 os.environ['MPLBACKEND'] = 'agg'
 
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 import numpy as np, pytest, torch
 
@@ -25,3 +27,60 @@ def shared_data():
     shared = os.environ.get('CYCLEGAN_FASTAI_SHARED')
     if not shared: pytest.skip('no real data: set CYCLEGAN_FASTAI_SHARED to the folder that holds data/')
     return Path(shared)/'data'
+
+@pytest.fixture(scope='session')
+def model_file(tmp_path_factory):
+    "A translator's file, small and untrained: summer and winter at 32 pixels, two blocks of width 8"
+    from cyclegan_fastai.engines import TorchEngine
+    from cyclegan_fastai.inference import Translator
+    from cyclegan_fastai.models import init_gan, resnet_generator
+    torch.manual_seed(7)
+    engines = {o: TorchEngine(init_gan(resnet_generator(2, 8), std=.1), 'cpu') for o in ('summer','winter')}
+    about = dict(recipe=dict(data='seasons', epochs=1), scores=[])
+    return Translator(engines, ('summer','winter'), 32, about).save(tmp_path_factory.mktemp('model')/'model.safetensors')
+
+@pytest.fixture(scope='session')
+def translator(model_file):
+    from cyclegan_fastai.inference import Translator
+    return Translator.load(model_file, device='cpu')
+
+@pytest.fixture(scope='session')
+def onnx_folder(translator, tmp_path_factory):
+    "The same model as two ONNX files"
+    pytest.importorskip('onnxscript', reason='no ONNX exporter: install the extra [onnx]')
+    from cyclegan_fastai.export import export_onnx
+    return export_onnx(translator, tmp_path_factory.mktemp('exported')/'onnx')
+
+@pytest.fixture
+def serve():
+    "Serve a folder on loopback; gives its address"
+    servers = []
+    def start(folder):
+        handler = type('Quiet', (SimpleHTTPRequestHandler,), dict(log_message=lambda *args: None))
+        servers.append(ThreadingHTTPServer(('127.0.0.1', 0), partial(handler, directory=str(folder))))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f'http://127.0.0.1:{servers[-1].server_port}'
+    yield start
+    for o in servers: o.shutdown(); o.server_close()
+
+@pytest.fixture
+def browser(tmp_path):
+    "Opens a headless Chromium of a given width and height, in pixels; downloads go to `tmp_path/'downloads'`"
+    pytest.importorskip('selenium', reason='no selenium')
+    chromium, chromedriver = shutil.which('chromium'), shutil.which('chromedriver')
+    if not (chromium and chromedriver): pytest.skip('no browser: install chromium and chromium-driver')
+    from selenium import webdriver
+    drivers = []
+    def start(width=1280, height=900, *args):
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        quiet = 'headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync'
+        for o in (*quiet.split(), f'user-data-dir={tmp_path}/profile{len(drivers)}', f'window-size={width},{height}', *args): options.add_argument(f'--{o}')
+        options.add_experimental_option('prefs', {'download.default_directory': str(tmp_path/'downloads')})
+        options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
+        drivers.append(webdriver.Chrome(options, webdriver.ChromeService(chromedriver)))
+        # a window has a least width, a phone's screen hasn't
+        drivers[-1].execute_cdp_cmd('Emulation.setDeviceMetricsOverride', dict(width=width, height=height, deviceScaleFactor=1, mobile=width<600))
+        return drivers[-1]
+    yield start
+    for o in drivers: o.quit()

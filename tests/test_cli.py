@@ -31,7 +31,7 @@ def test_train_translate_resume(run, tmp_path):
     code, out, err = run('train', '--data', sample, *small, '--out', 'my run')
     assert code==0, err
     made = {o.name for o in (tmp_path/'my run').iterdir()}
-    assert made=={'sample_grid.png', 'losses.png', 'film.webp', 'samples', 'metrics.json', 'model.pkl', 'recipe.json', 'last.pth'}
+    assert made=={'sample_grid.png', 'losses.png', 'film.webp', 'samples', 'metrics.json', 'model.safetensors', 'recipe.json', 'last.pth'}
     res = json.loads((tmp_path/'my run'/'metrics.json').read_text())
     assert len(res['history'])==2 and len(res['scores'])==6 and res['pairs_per_epoch']==24
     for o in res['scores']:
@@ -45,8 +45,10 @@ def test_train_translate_resume(run, tmp_path):
     (tmp_path/'broken.jpg').write_bytes(b'not an image')
     code, out, err = run('translate', 'broken.jpg', photo, '--run', 'my run', '--out', 'res', '--json')
     rows = json.loads(out)
-    assert code==1 and 'broken.jpg' in rows[0]['problem'] and not rows[1]['problem']
-    assert Image.open(rows[1]['result']).size==(48, 32)
+    assert code==1 and 'broken.jpg' in rows[0]['problem'] and rows[1]['status']=='done'
+    assert rows[1]['result']=='res/a photo_B.jpg' and Image.open(rows[1]['result']).size==(90, 60)
+    code, out, err = run('translate', photo, '--run', 'my run/model.safetensors', '--out', 'small', '--size', 32, '--to', 'A')
+    assert code==0 and '1 translated' in out and Image.open('small/a photo_A.jpg').size==(48, 32)
 
     code, out, err = run('train', '--out', 'my run', '--resume', '--json')     # it was finished: nothing is trained again
     assert code==0 and json.loads(out)['history']==res['history']
@@ -54,9 +56,9 @@ def test_train_translate_resume(run, tmp_path):
 def test_json_alone_on_standard_output(run):
     code, out, _ = run('train', '--data', sample, *small, '--json')
     assert code==0 and json.loads(out)['recipe']['width']==4
-    assert Path('runs/seasons_sample/model.pkl').exists()
+    assert Path('runs/seasons_sample/model.safetensors').exists()
     code, out, _ = run('train', '--data', sample, *small, '--json')               # a second run goes beside the first
-    assert code==0 and Path('runs/seasons_sample-2/model.pkl').exists()
+    assert code==0 and Path('runs/seasons_sample-2/model.safetensors').exists()
 
 def test_same_seed_same_run(run):
     def scores(seed): return json.loads(run('train', '--data', sample, *small, '--seed', seed, '--json')[1])['scores']
@@ -126,18 +128,18 @@ def test_one_clear_error(run, tmp_path, case):
 
 def test_a_run_is_not_overwritten(run):
     assert run('train', '--data', sample, *small, '--out', 'r')[0]==0
-    before = Path('r/model.pkl').read_bytes()
+    before = Path('r/model.safetensors').read_bytes()
     code, _, err = run('train', '--data', sample, *small, '--out', 'r')
-    assert code==2 and '--resume' in err.replace('`resume`', '--resume') and Path('r/model.pkl').read_bytes()==before
+    assert code==2 and '--resume' in err.replace('`resume`', '--resume') and Path('r/model.safetensors').read_bytes()==before
     code, _, err = run('train', '--resume', '--out', 'r', '--epochs', 9)
     assert code==2 and '`epochs` was 1' in err
     code, _, err = run('translate', sample/'testA', '--run', 'nothing')
-    assert code==2 and 'train first' in err
+    assert code==2 and "doesn't exist" in err
     code, _, err = run('translate', 'x.png', '--run', 'r', '--to', 'autumn')
-    assert code==2 and 'A or B' in err
+    assert code==2 and "must be 'A' or 'B', got 'autumn'" in err
 
 def test_help_is_worth_reading(run):
-    for args in ([], ['train'], ['translate'], ['data'], ['data', 'verify']):
+    for args in ([], ['train'], ['translate'], ['export'], ['app'], ['data'], ['data', 'verify']):
         code, out, _ = run(*args, '--help')
         assert code==0 and len(out)>300
     assert '--install-completion' in run('--help')[1]
@@ -173,4 +175,80 @@ def test_alarms_reach_the_terminal(run):
 def test_not_a_number_ends_a_run(run):
     code, out, err = run('train', '--data', sample, *small, '--lr', 1e30, '--out', 'r')
     assert code==2 and 'Training stops before the step: not finite in' in err and 'Traceback' not in err
-    assert not Path('r/model.pkl').exists() and Path('r/last_good.pth').exists()
+    assert not Path('r/model.safetensors').exists() and Path('r/last_good.pth').exists()
+
+# A trained model
+
+def test_translate_folders_again_and_again(run, model_file, tmp_path):
+    for o in ('day 1/a.png', 'day 2/a.png'):
+        (tmp_path/'photos'/o).parent.mkdir(parents=True)
+        shutil.copy(sample/'testA'/'summer_0000.png', tmp_path/'photos'/o)
+    args = 'translate', 'photos', '--run', model_file
+    code, out, err = run(*args)
+    assert code==0 and '2 translated, 0 done before, 0 failed' in out, (out, err)
+    made = sorted(o.relative_to('translated').as_posix() for o in Path('translated').rglob('*.png'))
+    assert made==['day 1/a_winter.png', 'day 2/a_winter.png'] and not list(Path('translated').rglob('*.part'))
+    assert '0 translated, 2 done before' in run(*args)[1]
+    assert '2 translated, 0 done before' in run(*args, '--overwrite')[1]
+    assert '2 translated, 0 done before' in run(*args, '--to', 'summer')[1]
+    assert '1 translated' in run('translate', 'photos/*1/*.png', '--run', model_file, '--out', 'elsewhere')[1]
+
+def test_what_stands_in_brackets_is_no_markup(capfd):
+    from cyclegan_fastai.terminal import print_table
+    print_table([dict(problem="pip install 'cyclegan_fastai[video]' [/bold]")])
+    assert "'cyclegan_fastai[video]' [/bold]" in capfd.readouterr().out
+
+def test_a_page_is_served(model_file, tmp_path):
+    "A real server in a real process, on loopback; Ctrl-C ends it"
+    pytest.importorskip('gradio')
+    import re, urllib.request
+    server = process('app', model_file, cwd=tmp_path)
+    try:
+        line = server.stdout.readline()
+        url = re.search(r'http://127\.0\.0\.1:\d+', line)
+        assert url, (line, server.stderr.read() if server.poll() is not None else '')
+        assert b'summer' in urllib.request.urlopen(url[0], timeout=30).read()
+        server.send_signal(signal.SIGINT)
+        assert 'Traceback' not in server.communicate(timeout=30)[1]
+    finally: server.kill()
+
+def test_a_large_photograph_is_told_of(run, model_file):
+    Image.new('RGB', (300, 280), 'green').save('large.jpg')
+    assert '`--size 128`' in re.sub(r'\s+', ' ', run('translate', 'large.jpg', '--run', model_file)[1])
+
+def test_export_and_use(run, model_file, tmp_path):
+    pytest.importorskip('onnxscript', reason='no ONNX exporter: install the extra [onnx]')
+    shutil.copytree(model_file.parent, 'r')
+    code, out, err = run('export', 'r')
+    assert code==0 and 'summer_to_winter.onnx' in out and "Translator.load('r/onnx')" in out, (out, err)
+    photo = sample/'testA'/'summer_0000.png'
+    for model,name in (('r','torch'), ('r/onnx','onnx')): assert run('translate', photo, '--run', model, '--out', name)[0]==0
+    a,b = (Image.open(f'{o}/summer_0000_winter.png') for o in ('torch','onnx'))
+    assert max(abs(p-q) for p,q in zip(a.tobytes(), b.tobytes())) <= 1
+    for format in ('safetensors','torchscript','lambda'):
+        code, out, err = run('export', 'r', '--format', format, '--json')
+        assert code==0 and {'README.md'} < {o['file'] for o in json.loads(out)}, err
+    assert {o.name for o in Path('r').iterdir()}=={'model.safetensors', 'onnx', 'safetensors', 'torchscript', 'lambda'}
+
+@pytest.mark.parametrize('args,says', [
+    (['export', 'r', '--format', 'word'], '`--format` must be one of onnx'), (['export', 'r', '--dtype', 'int4'], "`dtype` must be 'float32', 'float16' or 'int8'"),
+    (['export', 'r', '--ort', 'x'], '`--ort` is for `--format web`'), (['export', 'r', '--format', 'torchscript', '--dtype', 'int8'], '`dtype` of TorchScript'),
+    (['export', 'nothing'], "doesn't exist"), (['export', 'r', '--out', 'r'], 'is there already'), (['app', 'nothing'], "doesn't exist"),
+    (['translate', 'photos', '--run', 'r'], 'nothing of that name'), (['translate', 'r', '--run', 'r'], 'holds no image'),
+    (['translate', 'x.png', '--run', 'r', '--size', '1'], '`size` must be an integer of at least 4'), (['translate', 'x.png', '--run', 'r', '--device', 'abacus'], 'abacus'),
+    (['translate', 'x.png', '--run', 'pickled'], 'a pickle can run any code')])
+def test_one_clear_error_with_a_model(run, model_file, tmp_path, args, says):
+    pytest.importorskip('onnxscript')
+    shutil.copytree(model_file.parent, 'r')
+    (tmp_path/'pickled').mkdir(); (tmp_path/'pickled'/'model.pkl').write_bytes(b'x')
+    Image.new('RGB', (8, 8)).save('x.png')
+    before = sorted(tmp_path.rglob('*'))
+    code, out, err = run(*args)
+    assert code==2 and says in re.sub(r'\s+', ' ', err) and 'Traceback' not in err and err.count('\n')==1
+    assert sorted(tmp_path.rglob('*'))==before, 'nothing may be left behind'
+
+def test_bars_within_bars():
+    from cyclegan_fastai.terminal import progress_bars
+    with progress_bars() as bars:
+        seen = [(len(bars.tasks), [(o, len(bars.tasks)) for o in bars.inner(range(2))]) for _ in bars.track(range(2), description='images')]
+    assert seen==[(1, [(0,2), (1,2)])]*2

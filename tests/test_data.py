@@ -10,7 +10,8 @@ from PIL import Image
 import cyclegan_fastai.data as data
 from cyclegan_fastai.data import (AugmentEach, CropBatch, ResizeTo, UnpairedBlock, UnpairedDataLoaders, UnpairedDL, load_images,
                                   unpaired_tfms)
-from cyclegan_fastai.files import (DamagedImage, UnpairedFiles, find_unpaired, image_files, inspect_images, open_image,
+from cyclegan_fastai.photo import DamagedImage
+from cyclegan_fastai.files import (UnpairedFiles, find_unpaired, image_files, inspect_images, open_image,
                                    two_folders, verify_unpaired)
 
 # A picture whose corners tell how it lies, and what each way of writing it should give back

@@ -20,6 +20,7 @@ from cyclegan_fastai.game import players
 from cyclegan_fastai.gamelearner import random_state
 from cyclegan_fastai.learner import cyclegan_learner
 from cyclegan_fastai.losses import cycle_loss
+import cyclegan_fastai.monitor # which has a word with `ShowGraphCallback`
 from cyclegan_fastai.seasons import seasons
 from cyclegan_fastai.terms import LossTerms
 
@@ -570,7 +571,7 @@ def test_predict_takes_half_precision(painter, dtype):
     assert np.array_equal(painter.predict(coarse), painter.predict(coarse.float()))
 
 @pytest.mark.parametrize('wh,size,expected', [
-    ((32,32),None,(32,32)), ((31,47),None,(32,48)), ((500,33),None,(484,32)), ((7,9),None,(32,40)), ((64,48),48,(64,48)),
+    ((32,32),None,(32,32)), ((31,47),None,(32,49)), ((500,33),None,(485,32)), ((7,9),None,(32,41)), ((64,48),48,(64,48)),
     ((3,300),None,(32,3200))])
 def test_predict_keeps_proportions(painter, wh, size, expected):
     assert painter.predict(Image.new('RGB', wh, 'green'), size=size).size==expected
@@ -581,6 +582,22 @@ def test_predict_goes_both_ways(painter):
     x = torch.tensor(np.array(Image.fromarray(u8).resize((48,32), Image.Resampling.BILINEAR))).permute(2,0,1)[None]/127.5-1
     with torch.no_grad(): y = painter.model.generator_a2b.eval()(x)[0]
     np.testing.assert_allclose(np.array(there)/127.5-1, y.permute(1,2,0).numpy(), atol=.0045)
+
+def test_its_translator_is_a_copy(data, tmp_path):
+    "With averaged weights; further training doesn't reach it"
+    learn = make(data, tmp_path, ema=.5, lr=1e-2)
+    learn.fit(1)
+    t,predicted = learn.translator(about=dict(recipe=dict(data='x'))),np.array(learn.predict(u8))
+    assert (t.domains, t.size, t.about)==(('summer','winter'), 32, dict(recipe=dict(data='x')))
+    assert np.array_equal(t(Image.fromarray(u8), size=32), predicted)
+    learn.fit(1)
+    assert np.array_equal(t(Image.fromarray(u8), size=32), predicted) and not np.array_equal(learn.predict(u8), predicted)
+
+def test_a_trusted_pickle_translates(painter):
+    from cyclegan_fastai.inference import Translator
+    painter.export('own.pkl')
+    with pytest.warns(UserWarning, match='runs whatever code'): t = Translator.load(painter.path/'own.pkl', trust=True)
+    assert np.array_equal(t(Image.fromarray(u8), size=32), painter.predict(u8))
 
 @pytest.mark.parametrize('image,to,error,message', [
     (3, None, TypeError, 'must be a path'), ([1,2], None, TypeError, 'must be a path'), (u8, 'autumn', ValueError, "'summer' or 'winter'"),

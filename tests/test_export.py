@@ -1,0 +1,110 @@
+"Exports: they compute what the model computes, and appear whole or not at all"
+import json, os
+from pathlib import Path
+
+import numpy as np, pytest, torch
+from torch import nn
+from cyclegan_fastai.engines import OnnxEngine, TorchEngine
+from cyclegan_fastai.export import (check_parity, direction_files, export_onnx, export_safetensors, export_torchscript, load_model, model_card,
+                                    new_folder, psnr_between)
+from cyclegan_fastai.inference import Translator
+from cyclegan_fastai.models import init_gan, resnet_generator
+
+pytest.importorskip('onnxscript', reason='no ONNX exporter: install the extra [onnx]')
+
+def noise(n=1, h=64, w=64, seed=0): return np.random.default_rng(seed).integers(0, 256, (n,h,w,3), dtype=np.uint8)
+
+@pytest.mark.parametrize('norm,up,n_blocks', [('instance','transposed',6), ('instance','resize',2), ('batch','transposed',1), ('instance','transposed',0)])
+def test_onnx_is_the_model_at_any_shape(tmp_path, norm, up, n_blocks):
+    net = init_gan(resnet_generator(n_blocks, 8, norm=norm, up=up), std=.1)
+    t = Translator({'B': TorchEngine(net, 'cpu')}, ('A','B'), 64)
+    export_onnx(t, tmp_path/'out')
+    assert {o.name for o in (tmp_path/'out').iterdir()}=={'a_to_b.onnx', 'README.md'}
+    engine = OnnxEngine((tmp_path/'out'/'a_to_b.onnx').read_bytes(), 0)
+    assert check_parity(engine, t.engine(), ((1,128,128), (1,256,256), (1,320,320), (3,16,16), (1,36,200))) < 1e-4
+
+def test_a_wrong_export_is_refused(translator, tmp_path, monkeypatch):
+    other = TorchEngine(init_gan(resnet_generator(2, 8), std=.1), 'cpu')
+    with pytest.raises(ArithmeticError, match='differs from the original by'): check_parity(other, translator.engine())
+    with pytest.raises(ArithmeticError, match='inf'): check_parity(lambda x: x[:,:1], translator.engine())
+    import cyclegan_fastai.export as module
+    real = module._onnx
+    monkeypatch.setattr(module, '_onnx', lambda net: real(other.net))
+    with pytest.raises(ArithmeticError, match='nothing was written'): export_onnx(translator, tmp_path/'out')
+    assert not os.listdir(tmp_path)
+
+def test_fewer_bits(translator, onnx_folder, tmp_path):
+    size = lambda o: sum(f.stat().st_size for f in o.glob('*.onnx'))
+    x,whole,loss = noise(2),Translator.load(onnx_folder),{}
+    for dtype,share in (('float16',.7), ('int8',.5)):                             # of a model so small that its graph counts
+        out = export_onnx(translator, tmp_path/dtype, dtype, images=x)
+        assert size(out) < share*size(onnx_folder)
+        loss[dtype] = psnr_between(translator, Translator.load(out), x)
+        assert set(loss[dtype])=={'summer → winter', 'winter → summer'}
+        card = (out/'README.md').read_text()
+        assert f'stored as {dtype}' in card and f'{loss[dtype]["summer → winter"]:.1f} dB' in card
+    whole = psnr_between(translator, whole, x)
+    for k in whole: assert whole[k] > loss['float16'][k] > 45 and loss['float16'][k] > loss['int8'][k] > 30
+
+def test_int8_has_a_scale_for_each_output_channel(tmp_path):
+    "Channels whose weights differ a thousandfold keep their precision"
+    net = init_gan(resnet_generator(1, 8), std=.1)
+    for m in net.modules():
+        if isinstance(m, nn.Conv2d) and m.out_channels>3: m.weight.data *= torch.logspace(-3, 0, m.out_channels)[:,None,None,None]
+        if isinstance(m, nn.ConvTranspose2d): m.weight.data *= torch.logspace(-3, 0, m.out_channels)[None,:,None,None]
+    t = Translator({'B': TorchEngine(net, 'cpu')}, ('A','B'), 64)
+    assert psnr_between(t, Translator.load(export_onnx(t, tmp_path/'x', 'int8')), noise())['A → B'] > 30
+
+def test_psnr_is_what_it_says():
+    grey = lambda v: Translator({'B': lambda x: np.full_like(x, v)}, ('A','B'), 64)
+    x = noise()
+    assert psnr_between(grey(0.), grey(2/127.5), x)['A → B']==pytest.approx(10*np.log10(255**2/4), abs=.01)
+    assert psnr_between(grey(0.), grey(0.), x)['A → B'] > 70
+
+def test_torchscript(translator, tmp_path):
+    out = export_torchscript(translator, tmp_path/'ts')
+    net,x = torch.jit.load(out/'winter_to_summer.pt'),torch.rand(2,3,32,48)*2-1
+    with torch.no_grad(): assert (net(x)-translator.engine('summer').net(x)).abs().max() < 1e-5
+    extra = {'cyclegan_fastai.json': ''}
+    torch.jit.load(out/'summer_to_winter.pt', _extra_files=extra)
+    assert json.loads(extra['cyclegan_fastai.json'])['to']=='winter'
+
+def test_safetensors(translator, tmp_path):
+    out,x = export_safetensors(translator, tmp_path/'st', 'float16'),noise()[0]
+    assert np.abs(Translator.load(out, device='cpu')(x).astype(int)-translator(x)).max() <= 3
+
+@pytest.mark.parametrize('domains,names', [(('summer','winter'), ['summer_to_winter.x','winter_to_summer.x']), (('A','B'), ['a_to_b.x','b_to_a.x']),
+    (('Photo (2020)','Monet/late'), ['photo-2020_to_monet-late.x','monet-late_to_photo-2020.x']), (('a b','a-b'), ['a_to_b.x','b_to_a.x']),
+    (('../..','☃'), ['a_to_b.x','b_to_a.x']), (('лето','зима'), ['лето_to_зима.x','зима_to_лето.x'])])
+def test_names_of_files(translator, domains, names):
+    t = Translator(dict(zip(domains, translator.engines.values())), domains)
+    assert direction_files(t, '.x')=={domains[1]: names[0], domains[0]: names[1]}
+
+@pytest.mark.parametrize('f,kwargs,error,message', [
+    (export_onnx, dict(dtype='float8'), ValueError, "`dtype` must be 'float32', 'float16' or 'int8'"),
+    (export_torchscript, dict(dtype='int8'), ValueError, '`dtype` of TorchScript'), (export_safetensors, dict(dtype='int8'), ValueError, '`dtype` must be')])
+def test_refused_before_anything_is_written(translator, tmp_path, f, kwargs, error, message):
+    with pytest.raises(error, match=message): f(translator, tmp_path/'x', **kwargs)
+    assert not os.listdir(tmp_path)
+
+def test_a_folder_with_something_in_it_stays_as_it_is(translator, tmp_path):
+    (tmp_path/'mine').mkdir(); (tmp_path/'mine'/'thesis.txt').write_text('years')
+    for out in (tmp_path/'mine', tmp_path/'mine'/'thesis.txt'):
+        with pytest.raises(FileExistsError, match='is there already'): export_safetensors(translator, out)
+    assert (tmp_path/'mine'/'thesis.txt').read_text()=='years' and os.listdir(tmp_path)==['mine']
+    (tmp_path/'empty').mkdir()
+    assert (export_safetensors(translator, tmp_path/'empty')/'model.safetensors').exists()
+
+def test_onnx_is_made_of_pytorch(onnx_folder, tmp_path):
+    with pytest.raises(ValueError, match='load its `model.safetensors`'): export_onnx(Translator.load(onnx_folder), tmp_path/'x')
+
+def test_a_card_says_what_is_known_and_nothing_else(model_file, translator, tmp_path):
+    plain = model_card(Translator(translator.engines, translator.domains))
+    assert 'Training' not in plain and 'Evaluation' not in plain and 'None' not in plain
+    table = [dict(direction='summer → winter', images='real winter', n=40, kid=-.6, kid_sd=10., frechet=55.5, kid_way=None, frechet_way=None)]
+    (tmp_path/'model.safetensors').write_bytes(model_file.read_bytes())
+    (tmp_path/'evaluation.json').write_text(json.dumps(dict(features='lite0', table=table)))
+    t = load_model(tmp_path, device='cpu')
+    t.about['scores'] = [dict(direction='summer → winter', method='CycleGAN', psnr=15.57, ssim=.31)]
+    card = model_card(t)
+    for o in ('real winter | 40 | -0.60 | 10.00 | 55.50', '| data | seasons |', '| summer → winter | CycleGAN | 15.57 | 0.31 |', 'pipeline_tag: image-to-image'): assert o in card
