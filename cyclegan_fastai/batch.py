@@ -48,7 +48,7 @@ class Job:
     result:Path # What to write
     moves:bool=False # Is it a film, or a moving image?
 
-def _endings(): return VIDEO | {k for k,v in Image.registered_extensions().items() if v in Image.OPEN and Image.MIME.get(v, '').startswith('image/')}
+def _endings(): return VIDEO | image_endings()
 
 def _below(folder, out):
     "Images and films below `folder`, sorted, but none below `out`; links to folders are followed, once"

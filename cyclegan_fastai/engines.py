@@ -81,23 +81,24 @@ class TorchEngine:
     def fixed(self,
         samples:np.ndarray, # (n, 3, h, w): parts of an image, of which the middle counts, pooled as if they were one
     )->TorchEngine:
-        "The same generator with the statistics of its instance norms measured on `samples` and held"
+        "The same generator with the statistics of its instance norms measured on `samples` and held; itself if none are left to hold"
+        if not any(map(_fixable, self.net.modules())): return self
         engine = copy(self)
         engine.net = _twin(self.net)
         engine(samples)
         return engine
 
-# %% ../nbs/02b_engines.ipynb #27f4daba
-def _norms(model): return [o for o in model.graph.node if o.op_type=='InstanceNormalization']
+# %% ../nbs/02b_engines.ipynb #b0f269a9
+def _fixable_node(o): return o.op_type=='InstanceNormalization'
 
 def _measuring(model):
     "A graph that also returns mean and variance of the middle of what each norm sees, and normalises by these"
     from onnx import TensorProto as T,helper as h
     model,nodes = deepcopy(model),[]
     const = lambda name,v: h.make_tensor(name, T.INT64, [len(v)], v)
-    model.graph.initializer.extend([const('_one', [1]), const('_three', [3]), const('_four', [4]), const('_hw', [2,3]), const('_nhw', [0,2,3])])
+    model.graph.initializer.extend([const('_four', [4]), const('_hw', [2,3]), const('_nhw', [0,2,3])])
     for o in model.graph.node:
-        if o.op_type!='InstanceNormalization': nodes.append(o); continue
+        if not _fixable_node(o): nodes.append(o); continue
         x,s,y = o.input[0],f'_{len(nodes)}',o.output[0]
         nodes += [h.make_node('Shape', [x], [s+'hw'], start=2), h.make_node('Div', [s+'hw','_four'], [s+'from']),
                   h.make_node('Sub', [s+'hw',s+'from'], [s+'upto']), h.make_node('Slice', [x,s+'from',s+'upto','_hw'], [s+'middle']),
@@ -119,11 +120,10 @@ def _replace(model, nodes):
     model.graph.node.extend(nodes)
 
 def _holding(model, stats):
-    "A graph whose norms use the given `stats`, name → vector"
+    "`model` with norms that use the given `stats`, name → vector; changed in place"
     from onnx import numpy_helper
-    model = deepcopy(model)
     model.graph.initializer.extend(numpy_helper.from_array(v, k) for k,v in stats.items())
-    _replace(model, [_held_node(o) if o.op_type=='InstanceNormalization' else o for o in model.graph.node])
+    _replace(model, [_held_node(o) if _fixable_node(o) else o for o in model.graph.node])
     return model
 
 class OnnxEngine:
@@ -132,7 +132,8 @@ class OnnxEngine:
     def __init__(self,
         model:bytes, # Content of an ONNX file
         radius:int, # How far a pixel reaches
-    ): self.model,self.radius = model,radius
+        held:bool=False, # Are the statistics of its norms held already?
+    ): self.model,self.radius,self.held = model,radius,held
 
     @cached_property
     def session(self):
@@ -147,9 +148,10 @@ class OnnxEngine:
     def fixed(self,
         samples:np.ndarray, # As for `TorchEngine`
     )->OnnxEngine:
-        "The same generator with the statistics of its instance norms measured on `samples` and held; needs the package `onnx`"
+        "The same generator with the statistics of its instance norms measured on `samples` and held, as of `TorchEngine`; needs the package `onnx`"
+        if self.held: return self
         model = need('onnx', 'onnx').load_from_string(self.model)
         measure = OnnxEngine(_measuring(model).SerializeToString(), self.radius).session
         names = [o.name for o in measure.get_outputs()][1:]
         stats = measure.run(names, {measure.get_inputs()[0].name: samples})
-        return OnnxEngine(_holding(model, dict(zip(names, stats))).SerializeToString(), self.radius)
+        return OnnxEngine(_holding(model, dict(zip(names, stats))).SerializeToString(), self.radius, held=True)

@@ -24,15 +24,11 @@ def open_image(
     except DamagedImage as e: raise DamagedImage(f"{e}, or pass `damaged='skip'`") from None
 
 # %% ../nbs/00b_files.ipynb #fff440ff
-def _extensions():
-    "Of the kinds of image that Pillow can open"
-    return {k for k,v in Image.registered_extensions().items() if v in Image.OPEN and Image.MIME.get(v,'').startswith('image/')}
-
 def image_files(
     folder:Path|str, # Searched with all its subfolders
 )->list[Path]: # Sorted
     "All image files by their extension, hidden ones left out"
-    return sorted(get_files(folder, extensions=_extensions()))
+    return sorted(get_files(folder, extensions=image_endings()))
 
 @dataclass
 class UnpairedFiles:
@@ -120,7 +116,7 @@ def verify_unpaired(
         place,first = seen.setdefault(digest, (split+domain, fn))
         if error: rows.append((fn, split, domain, 'damaged', error))
         elif place!=split+domain: rows.append((fn, split, domain, 'duplicate', f'same pixels as {place} {first.name}'))
-    kinds = _extensions()
+    kinds = image_endings()
     for o in sorted(o for folder in {f.parent for f in fns} for o in folder.iterdir() if o.is_file()):
         if o.name.startswith('.'): rows.append((o, '', '', 'skipped', 'hidden'))
         elif o.suffix.lower() not in kinds: rows.append((o, '', '', 'skipped', 'not an image by its extension'))

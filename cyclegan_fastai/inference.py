@@ -105,7 +105,7 @@ class Translator:
         e = next(iter(self.engines.values()))
         return f'Translator({self.title}{f", trained at {self.size} pixels" if self.size else ""}, {type(e).__name__} on {e.device})'
 
-def _shorter(im, size): return im.resize([max(1, round(o*size/min(im.size))) for o in im.size], Image.Resampling.BILINEAR) if size else im
+def _shorter(im, size): return im.resize(scaled(im.size, size), Image.Resampling.BILINEAR) if size else im
 def _stack(xs):
     if isinstance(xs[0], np.ndarray): return np.stack(xs)
     import torch
@@ -162,10 +162,8 @@ def _save(t, path, dtype):
         "a safetensors file holds generators that `resnet_generator` makes, with instance or batch norm, in PyTorch: export others to ONNX")
     cast = lambda v: v.detach().to('cpu', getattr(torch, dtype) if v.is_floating_point() else v.dtype).contiguous()
     weights = {f'to_{"ab"[t.domains.index(o)]}.{k}': cast(v) for o,e in t.engines.items() for k,v in e.net.state_dict().items()}
-    part = path.with_name(path.name+'.part')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, part, {'format': 'pt', 'cyclegan_fastai': describe(t, arch=archs)})
-    return part.replace(path)
+    with whole_file(path) as part: save_file(weights, part, {'format': 'pt', 'cyclegan_fastai': describe(t, arch=archs)})
+    return path
 
 def _build(arch, weights):
     "A generator from its arch and weights; an error if they don't fit"

@@ -102,10 +102,8 @@ def open_upload(
     except TooManyPixels: raise Refused(413, f"`image` has more than {most/1e6:g} megapixels, which is too much to be read here: send a smaller one") from None
     except DamagedImage as e: raise Refused(400, str(e)) from None
 
-# %% ../nbs/10c_serverless.ipynb #b35de4e2
-def _pixels(im, size):
-    sides = [max(1, round(o*size/min(im.size))) for o in im.size] if size else im.size
-    return math.prod(max(o, 16) for o in sides)
+# %% ../nbs/10c_serverless.ipynb #fa3f46ec
+def _pixels(im, size): return math.prod(max(o, 16) for o in scaled(im.size, size))
 
 def check_size(
     im:Image.Image, # What came

@@ -9,7 +9,7 @@ from collections.abc import Callable,Iterator
 import numpy as np
 
 # %% auto #0
-__all__ = ['pad_sides', 'tiles', 'spread', 'translate_pixels']
+__all__ = ['pad_sides', 'tiles', 'spread', 'to_net', 'to_pixels', 'translate_pixels']
 
 # %% ../nbs/02a_tiles.ipynb #00e75e95
 def pad_sides(
@@ -48,9 +48,18 @@ def spread(
     at = lambda length,k: ((np.arange(k)+.5)*length/k - core/2).round().astype(int)
     return np.stack([x[i:i+side, j:j+side] for i in at(h, rows) for j in at(w, cols)])
 
-# %% ../nbs/02a_tiles.ipynb #ad84b50d
-def _to_net(x): return np.ascontiguousarray((x.astype(np.float32)/127.5 - 1).transpose(0,3,1,2))
-def _to_pixels(y): return ((y+1)*127.5).round().clip(0,255).astype(np.uint8).transpose(0,2,3,1)
+# %% ../nbs/02a_tiles.ipynb #6410f392
+def to_net(
+    x:np.ndarray, # Images, (n, h, w, 3), bytes
+)->np.ndarray: # (n, 3, h, w), float32 in [-1, 1]
+    "Pixels as a network takes them"
+    return np.ascontiguousarray((x.astype(np.float32)/127.5 - 1).transpose(0,3,1,2))
+
+def to_pixels(
+    y:np.ndarray, # (n, 3, h, w) in [-1, 1]
+)->np.ndarray: # (n, h, w, 3), bytes
+    "What a network gives, as pixels"
+    return ((y+1)*127.5).round().clip(0,255).astype(np.uint8).transpose(0,2,3,1)
 
 def translate_pixels(
     engine:Callable, # See `engines`
@@ -65,12 +74,12 @@ def translate_pixels(
     pixels = max(h, 16)*max(w, 16)
     if pixels<=whole:
         k = whole//pixels                                                           # images at a time
-        return np.concatenate([_to_pixels(engine(_to_net(pad_sides(x[i:i+k]))))[:,:h,:w] for i in range(0, n, k)])
+        return np.concatenate([to_pixels(engine(to_net(pad_sides(x[i:i+k]))))[:,:h,:w] for i in range(0, n, k)])
     if n>1: return np.concatenate([translate_pixels(engine, o[None], whole, tile, progress) for o in x])
     out,x = np.empty_like(x),pad_sides(x)[0]
-    fixed = engine.fixed(_to_net(spread(x, 128, max(16, whole//128**2))))
+    fixed = engine.fixed(to_net(spread(x, 128, max(16, whole//128**2))))
     for core,outer,within in progress(list(tiles(*x.shape[:2], tile, -(-engine.radius//4)*4))):
-        y = _to_pixels(fixed(_to_net(x[outer][None])))[0][within]
+        y = to_pixels(fixed(to_net(x[outer][None])))[0][within]
         part = out[0][core]                                                         # without what `pad_sides` added
         part[:] = y[:part.shape[0], :part.shape[1]]
     return out

@@ -19,20 +19,7 @@ from .engines import *
 from .inference import *
 
 # %% auto #0
-__all__ = ['VIDEO', 'WRITERS', 'whole_file', 'DamagedVideo', 'Flicker', 'hold', 'is_moving', 'translate_video', 'say_video']
-
-# %% ../nbs/09b_video.ipynb #b9cb7e53
-@contextmanager
-def whole_file(
-    path:Path, # What to write; its folder is made
-)->Iterator[Path]: # Write to this
-    "A file that appears whole, or not at all"
-    part = path.with_name(path.name+'.part')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield part
-        part.replace(path)
-    finally: part.unlink(missing_ok=True)
+__all__ = ['VIDEO', 'WRITERS', 'DamagedVideo', 'Flicker', 'hold', 'is_moving', 'translate_video', 'say_video']
 
 # %% ../nbs/09b_video.ipynb #c5941d24
 class DamagedVideo(ValueError): "A video file that can't be decoded; the message names it"
@@ -57,9 +44,8 @@ def _ffmpeg(args, error, **pipes):
             for o in filter(None, (p.stdin, p.stdout)):
                 with suppress(OSError): o.close()
 
-# %% ../nbs/09b_video.ipynb #82b1d2d4
+# %% ../nbs/09b_video.ipynb #a3d818d4
 VIDEO = frozenset('.3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .webm .wmv'.split()) # Endings of files that ffmpeg reads
-_scaled = lambda size,short: tuple(max(1, round(o*short/min(size))) for o in size) if short else size
 
 class _Video:
     "What ffmpeg reads, as frames (h, w, 3)"
@@ -70,7 +56,7 @@ class _Video:
         args = '-map','0:V:0','-map','0:a:0?','-frames:v',1,'-frames:a',1,'-c:v','rawvideo','-c:a','copy','-f','framecrc','-'
         with self._read(*args) as p: text = p.stdout.read().decode()
         found = dict(re.findall(r'#(\w+ \d): (\S+)', text))
-        self.size = _scaled(tuple(int(o) for o in found['dimensions 0'].split('x')), short)
+        self.size = scaled(tuple(int(o) for o in found['dimensions 0'].split('x')), short)
         self.fps,self.shape,self.sound = 1/Fraction(found['tb 0']),found.get('sar 0', '1/1').replace('0/1','1/1'),found.get('codec_id 1')
         self.durations = float(1000/self.fps)
 
@@ -89,7 +75,7 @@ class _Moving:
         self.path,self.short,self.sound,self.shape = path,short,None,'1/1'
         try:
             with Image.open(path) as im:
-                self.n,self.size,self.loop = im.n_frames,_scaled(im.size, short),im.info.get('loop', 0)
+                self.n,self.size,self.loop = im.n_frames,scaled(im.size, short),im.info.get('loop', 0)
                 self.durations = [im.seek(i) or im.load() and im.info.get('duration') or 100 for i in range(self.n)]   # milliseconds
         except FileNotFoundError: raise
         except Exception as e: raise DamagedVideo(f"`{path}` can't be read as a moving image ({e}): replace or remove it") from None
@@ -147,13 +133,7 @@ class Flicker:
         return dict(flicker=mean(sums[1], n), source_flicker=mean(sums[0], n), change=mean(sums[3], total), source_change=mean(sums[2], total),
                     still=round(float(100*n/total), 1) if total else None)
 
-# %% ../nbs/09b_video.ipynb #5a1075a5
-class _Held:
-    "An engine whose statistics are held: they are not measured again for a frame done in tiles"
-    def __init__(self, engine): self.engine,self.radius,self.device = engine,engine.radius,engine.device
-    def __call__(self, x): return self.engine(x)
-    def fixed(self, samples): return self
-
+# %% ../nbs/09b_video.ipynb #0fce6b4c
 def _along(n):
     "Where to cut `n` pixels, a multiple of 8, into pieces of about 64; and their length, a multiple of 8"
     k = max(1, round(n/64))
@@ -185,9 +165,8 @@ def hold(
         if len(kept)==2*n: kept,step = kept[::2],2*step                             # too many: every second will do
         total += 1
     to = t.target(to)
-    samples = np.stack([o for pieces in kept for o in pieces]).astype(np.float32)/127.5-1
-    engine = t.engine(to).fixed(np.ascontiguousarray(samples.transpose(0,3,1,2)))
-    return Translator({to: _Held(engine)}, t.domains, t.size, t.about, t.whole, t.tile),total
+    engine = t.engine(to).fixed(to_net(np.stack([o for pieces in kept for o in pieces])))
+    return Translator({to: engine}, t.domains, t.size, t.about, t.whole, t.tile),total
 
 # %% ../nbs/09b_video.ipynb #7d71331a
 def is_moving(
