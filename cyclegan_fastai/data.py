@@ -125,7 +125,7 @@ def create_item(self:UnpairedDL, s):
 
 # %% ../nbs/00_data.ipynb #55ae0432
 def show_rows(
-    rows:dict, # Title → images, (n, 3, h, w) in [0, 1] or in [-1, 1]
+    rows:dict, # Title → images, (n, 1 or 3, h, w) in [0, 1] or in [-1, 1]
     max_n:int=8, # Columns
     signed:bool=False, # The images are in [-1, 1]
     imsize:float=1.4, # Inches a picture
@@ -139,7 +139,7 @@ def show_rows(
     for ax_row,(name,images) in zip(axs, rows.items()):
         for ax,x in zip(ax_row, images):
             x = x.detach().float().cpu()
-            ax.imshow(((x+1)/2 if signed else x).clamp(0,1).permute(1,2,0).numpy())
+            ax.imshow(((x+1)/2 if signed else x).clamp(0,1).permute(1,2,0).numpy(), cmap='gray', vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[], frame_on=False)
         ax_row[0].set_ylabel(name, fontsize=9)
     if title: fig.suptitle(title, fontsize=10, y=.995, va='top')

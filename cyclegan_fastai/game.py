@@ -23,7 +23,7 @@ def frozen(
 # %% ../nbs/04_game.ipynb #8f3d17b7
 class Game(nn.Module):
     "A game of generators against critics: subclass it and say who plays, what is made, and what each side pays"
-    judged = {} # Direction → names in the play of the fakes that a critic is shown, and of the real ones beside them
+    judged = {} # Direction → names in the play of fakes, and of the real images that they are to pass for
     adversarial = 'least_squares' # Form of the adversarial loss, see `generator_loss`
     def __init__(self,
         generators:list, # Names of the attributes that hold the generators
@@ -41,6 +41,8 @@ class Game(nn.Module):
         return [getattr(self, o) for o in (self.generator_names if side=='generators' else self.critic_names)]
 
     @property
+    def shown(self): return self.judged # The same, of what the critics get to see, where that is more than an image
+    @property
     def device(self): return next(self.parameters()).device
 
     def forward(self, *real)->dict: raise NotImplementedError
@@ -57,14 +59,14 @@ def loss(self:Game,
     terms = {}
     if 'generators' in self.turn: terms.update(self.generators_pay(play))
     if 'critics' in self.turn:
-        shown = play.get('shown') or {fake: play[fake].detach() for fake,_ in self.judged.values()}
+        shown = play.get('shown') or {fake: play[fake].detach() for fake,_ in self.shown.values()}
         terms.update(self.critics_pay({**play, **shown}))
     self.terms = {k: v.detach() for k,v in terms.items()}
     return sum(self.weights[family(k)]*v for k,v in terms.items())
 
 @patch
 def judge(self:Game,
-    direction:str, # As in `judged`
+    direction:str, # As in `shown`
     real_scores:Tensor, # A critic's raw scores of real images, any shape
     fake_scores:Tensor, # Its scores of the fakes that it is shown
 )->Tensor: # Scalar

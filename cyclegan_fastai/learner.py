@@ -32,7 +32,7 @@ def cyclegan_learner(
     norm:Callable=nn.InstanceNorm2d, # Called with the number of channels
     dropout:float=0., # Probability in the residual blocks
     up:str='transposed', # How generators double: 'transposed' or 'resize'
-    adversarial:str='least_squares', # 'least_squares', 'cross_entropy', 'hinge' or 'wasserstein'
+    adversarial:str='least_squares', # 'least_squares', 'cross_entropy', 'minimax', 'hinge' or 'wasserstein'
     lambda_cycle:float|Callable=10., # λ of Eq. 3 of the paper; a number, or a schedule such as `SchedLin(10, 1)`
     lambda_identity:float|Callable=5., # Likewise; the paper's 0.5 λ
     lambda_consistency:float|Callable=0., # Likewise, for the critics; Zhang et al. 2019 has 10

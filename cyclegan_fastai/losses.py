@@ -15,6 +15,7 @@ def _bce(scores, real): return F.binary_cross_entropy_with_logits(scores, torch.
 _forms = dict( # what the generator pays, what the critic pays
     least_squares=(lambda fake: ((fake-1)**2).mean(), lambda real,fake: ((real-1)**2).mean() + (fake**2).mean()),
     cross_entropy=(lambda fake: _bce(fake, 1.),       lambda real,fake: _bce(real, 1.) + _bce(fake, 0.)),
+    minimax      =(lambda fake: -_bce(fake, 0.),      lambda real,fake: _bce(real, 1.) + _bce(fake, 0.)),
     hinge        =(lambda fake: -fake.mean(),         lambda real,fake: F.relu(1-real).mean() + F.relu(1+fake).mean()),
     wasserstein  =(lambda fake: -fake.mean(),         lambda real,fake: fake.mean() - real.mean()))
 
@@ -29,8 +30,8 @@ def check_form(
 def generator_loss(
     fake_scores:Tensor, # The critic's raw scores of fakes, any shape
     form:str='least_squares', # 'least_squares' (Mao et al. 2017, arXiv 1611.04076), 'cross_entropy' (Goodfellow et al.
-                              # 2014, 1406.2661, non-saturating, on logits), 'hinge' (Lim & Ye 2017, 1705.02894),
-                              # 'wasserstein' (Arjovsky et al. 2017, 1701.07875)
+                              # 2014, 1406.2661, non-saturating, on logits), 'minimax' (the same paper's Eq. 1),
+                              # 'hinge' (Lim & Ye 2017, 1705.02894), 'wasserstein' (Arjovsky et al. 2017, 1701.07875)
 )->Tensor: # Scalar
     "What the generator pays so that its fakes be taken for real"
     return _forms[check_form(form)][0](fake_scores)

@@ -48,7 +48,8 @@ class CriticAccuracy(Callback):
     def after_validate(self): self._keep('valid')
 
 # %% ../nbs/06_monitor.ipynb #eb59ea7a
-EQUILIBRIUM = dict(least_squares=dict(adversarial=.25, critic=.5), cross_entropy=dict(adversarial=math.log(2), critic=2*math.log(2)))
+EQUILIBRIUM = dict(least_squares=dict(adversarial=.25, critic=.5), cross_entropy=dict(adversarial=math.log(2), critic=2*math.log(2)),
+                   minimax=dict(adversarial=-math.log(2), critic=2*math.log(2)))
 
 def _last_epoch(x, y):
     "Means of `y` over the epoch that ends at each `x`"

@@ -21,7 +21,7 @@ def play_rows(
     a,b = domains
     rows = {f'real {a}':'real_a', f'to {b}':'fake_b', f'back to {a}':'cycled_a',
             f'real {b}':'real_b', f'to {a}':'fake_a', f'back to {b}':'cycled_b'}
-    if not play.keys()>=set(rows.values()): rows = {k:k for k,v in play.items() if isinstance(v, Tensor) and v.ndim==4}
+    if not play.keys()>=set(rows.values()): rows = {k:k for k,v in play.items() if isinstance(v, Tensor) and v.ndim==4 and v.shape[1] in (1,3)}
     return {k: play[v] for k,v in rows.items()}
 
 # %% ../nbs/06b_samples.ipynb #a4294498

@@ -69,7 +69,7 @@ class AlternatingTrainer(Callback):
 
     def after_create(self):
         self.game = get_model(self.learn.model)
-        self.pools = {fake: FakePool(self.pool_size) for fake,_ in self.game.judged.values()}
+        self.pools = {fake: FakePool(self.pool_size) for fake,_ in self.game.shown.values()}
         for o,pool in self.pools.items(): setattr(self, o.replace('fake','pool'), pool)
 
     def before_fit(self):
