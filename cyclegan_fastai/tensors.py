@@ -5,26 +5,32 @@
 # %% ../nbs/00d_tensors.ipynb #e5bebcc1
 from __future__ import annotations
 from fastai.vision.all import *
+from torch.utils.data import TensorDataset
 from .files import *
 from .data import *
 
 # %% auto #0
-__all__ = ['TensorDL', 'tensor_dls', 'show_grid', 'paired_images']
+__all__ = ['TensorRows', 'TensorDL', 'tensor_dls', 'show_grid', 'paired_images']
 
-# %% ../nbs/00d_tensors.ipynb #dde0fbd7
+# %% ../nbs/00d_tensors.ipynb #2683251b
+class TensorRows(TensorDataset):
+    "Rows of tensors of equal length; the first `n_inp` of them are the model's input"
+    n_inp = None
+    def new_empty(self): return self.of([o[:0] for o in self.tensors], self.n_inp)
+    @classmethod
+    def of(cls, tensors, n_inp):
+        self = cls(*tensors)
+        self.n_inp = ifnone(n_inp, len(self.tensors))
+        return self
+
 class TensorDL(DataLoader):
-    "Rows of tensors as batches, a batch in one piece"
-    def __init__(self,
-        tensors:tuple, # Of equal length
-        **kwargs # To fastai's `DataLoader`
-    ):
-        self.tensors = tuple(tensors)
-        super().__init__(range(len(self.tensors[0])), **kwargs)
-
+    "Batches of `TensorRows`, each in one piece"
+    @property
+    def n_inp(self): return self.dataset.n_inp
     def create_item(self, s): return s
     def create_batch(self, b):
-        i = torch.tensor(list(b), device=self.tensors[0].device)
-        return tuple(o[i] for o in self.tensors)
+        rows = torch.tensor(list(b), device=self.dataset.tensors[0].device)
+        return tuple(o[rows] for o in self.dataset.tensors)
 
 def tensor_dls(
     train:tuple, # Tensors of equal length, such as `(images, labels)`
@@ -39,9 +45,8 @@ def tensor_dls(
     for name,o in dict(train=train, valid=valid).items():
         if len({len(x) for x in o})!=1: raise ValueError(f"the tensors of `{name}` must be of equal length, got {[len(x) for x in o]}")
     if not 1<=bs<=len(train[0]): raise ValueError(f"`bs` must be between 1 and the {len(train[0])} items of an epoch, got {bs}")
-    dls = DataLoaders(*(TensorDL([x.to(device) for x in o], bs=bs, shuffle=t, drop_last=t) for t,o in ((True,train), (False,valid))), device=device)
-    dls.n_inp = len(train) if n_inp is None else n_inp
-    return dls
+    rows = [TensorRows.of([x.to(device) for x in o], n_inp) for o in (train,valid)]
+    return DataLoaders(*(TensorDL(o, bs=bs, shuffle=t, drop_last=t) for o,t in zip(rows, (True,False))), device=device)
 
 # %% ../nbs/00d_tensors.ipynb #101edc78
 def show_grid(

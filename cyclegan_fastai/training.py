@@ -38,9 +38,9 @@ class FakePool:
 
     def __call__(self,
         fakes:Tensor, # (n, c, h, w)
-    )->Tensor: # Same shape; what the critic should see
-        if not self.size: return fakes
-        return torch.stack([self._exchange(o) for o in fakes.detach()])
+    )->Tensor: # Same shape, cut off from the graph; what the critic should see
+        fakes = fakes.detach()                                  # the critics' loss must not reach the generators
+        return torch.stack([self._exchange(o) for o in fakes]) if self.size else fakes
 
     def _exchange(self, new):
         if len(self.images)<self.size: self.images.append(new.clone()); return new
