@@ -10,7 +10,28 @@ import torch
 from torch import nn
 
 # %% auto #0
-__all__ = ['halvings', 'dcgan_generator', 'dcgan_critic', 'spectral', 'UNet']
+__all__ = ['dense_generator', 'dense_critic', 'halvings', 'dcgan_generator', 'dcgan_critic', 'spectral', 'UNet']
+
+# %% ../nbs/02d_gan_models.ipynb #634186bf
+def dense_generator(
+    size:int=28, # Pixels a side of the images
+    c_out:int=1, # Their channels
+    n_in:int=100, # Numbers in the vector that an image is made of
+    nf:int=256, # Width of the first layer; doubled twice
+)->nn.Sequential: # (n, n_in) → (n, c_out, size, size) in [-1, 1]
+    "Linear layers from a vector to an image"
+    layers = [o for a,b in ((n_in,nf), (nf,2*nf), (2*nf,4*nf)) for o in (nn.Linear(a, b), nn.BatchNorm1d(b), nn.LeakyReLU(.2))]
+    return nn.Sequential(*layers, nn.Linear(4*nf, c_out*size**2), nn.Tanh(), nn.Unflatten(1, (c_out,size,size)))
+
+def dense_critic(
+    size:int=28, # Pixels a side of the images
+    c_in:int=1, # Their channels
+    nf:int=256, # Width of the last hidden layer; the one before has twice as much
+    dropout:float=.5, # Probability, after each hidden layer; against learning images by heart
+)->nn.Sequential: # (n, c_in, size, size) → (n, 1), raw scores
+    "Linear layers from an image to a score"
+    layers = [o for a,b in ((c_in*size**2,2*nf), (2*nf,nf)) for o in (nn.Linear(a, b), nn.LeakyReLU(.2), nn.Dropout(dropout))]
+    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(nf, 1))
 
 # %% ../nbs/02d_gan_models.ipynb #35f0cecb
 def halvings(
