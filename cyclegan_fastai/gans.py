@@ -98,8 +98,9 @@ def forward(self:Pix2Pix,
 @patch
 def generators_pay(self:Pix2Pix, play:dict)->dict:
     "Distance to the answer, and to what passes for an answer"
-    return dict(adversarial_a2b=generator_loss(frozen(self.critic_b, play['fake_pair']), self.adversarial),
-                l1_b=F.l1_loss(play['fake_b'], play['real_b']))
+    terms = dict(l1_b=F.l1_loss(play['fake_b'], play['real_b']))
+    if self.weights['adversarial']: terms['adversarial_a2b'] = generator_loss(frozen(self.critic_b, play['fake_pair']), self.adversarial)
+    return terms
 
 @patch
 def critics_pay(self:Pix2Pix, play:dict)->dict:
