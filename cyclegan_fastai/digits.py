@@ -76,7 +76,7 @@ def modes(self:DigitClassifier,
     images:Tensor, # (n, 1, h, w) in [-1, 1]
     least:float=.01, # Share of the images that a digit must have to count as made
 )->int: # 0 to 10
-    "How many of the ten digits there are"
+    "How many of the ten digits there are; whatever is no digit counts as one, so look at `kid`, too"
     return int((torch.bincount(self.digits(images), minlength=10) >= max(1, least*len(images))).sum())
 
 @patch
