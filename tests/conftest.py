@@ -1,17 +1,22 @@
 "What all tests share: no window, little noise, the same numbers every time; and a browser, where there is one"
 import inspect, os, random, shutil, threading
-os.environ['MPLBACKEND'] = 'agg'
+os.environ |= dict(MPLBACKEND='agg', OMP_NUM_THREADS='1') # sums depend on the number of threads; and processes with two threads on two cores crawl
 
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 import numpy as np, pytest, torch
 
-torch.set_num_threads(1) # sums depend on the number of threads; and two processes with two threads on two cores crawl
+torch.set_num_threads(1)
 
 def pytest_pycollect_makeitem(collector, name, obj):
     "`import *` brings fastcore's `test_eq` and its kin into a test module: they are no tests of ours"
     if inspect.isfunction(obj) and name.startswith('test') and obj.__module__!=collector.obj.__name__: return []
+
+def pytest_collection_modifyitems(items):
+    "What takes longest begins first: the notebooks, and the docs site"
+    first = ['test_project.py','test_docs.py']
+    items.sort(key=lambda o: first.index(o.path.name) if o.path.name in first else len(first))
 
 @pytest.fixture(autouse=True)
 def seeded():
