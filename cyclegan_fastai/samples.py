@@ -80,13 +80,13 @@ class ShowSamples(Callback):
         self.every,self.n,self.folder,self.batch = every,n,folder,None
 
     def before_fit(self):
-        self.folder,self.shown,self.out = Path(ifnone(self.folder, self.learn.path/'samples')),None,None
+        self.folder,self.shown_at,self.out = Path(ifnone(self.folder, self.learn.path/'samples')),None,None
         self._tell_loggers()
 
     def before_train(self):
-        if self.shown is not None or rank_distrib() or hasattr(self.learn, 'lr_finder'): return
+        if self.shown_at is not None or rank_distrib() or hasattr(self.learn, 'lr_finder'): return
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.shown = -1
+        self.shown_at = -1
         for k,f in sample_files(self.folder).items():
             if k>len(self.learn.loss_terms.history): f.unlink()
         self._visit()
@@ -97,8 +97,8 @@ class ShowSamples(Callback):
 
     def _visit(self, every=None):
         done = len(self.learn.loss_terms.history)
-        if self.shown in (None, done) or done%(every or self.every): return             # None: nothing is trained, as in `validate`
-        self.shown = done
+        if self.shown_at in (None, done) or done%(every or self.every): return             # None: nothing is trained, as in `validate`
+        self.shown_at = done
         self._show(self.picture(f'epoch {done}'), done)
 
 # %% ../nbs/06b_samples.ipynb #d1d92dad
