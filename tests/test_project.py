@@ -1,5 +1,5 @@
 "The project's own consistency: metadata, notebooks, floors, documentation, README"
-import ast, importlib, inspect, json, os, re, runpy, subprocess, sys
+import ast, importlib, inspect, json, os, re, runpy, shutil, subprocess, sys
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -37,10 +37,10 @@ def settings():
     parser.read(root/'settings.ini', encoding='utf-8')
     return parser['DEFAULT']
 
-def run(*args, **env):
+def run(*args, cwd=root, **env):
     "Output of a process that must succeed"
     env = {k: v for k,v in os.environ.items() if k!='PYTHONDONTWRITEBYTECODE'} | env
-    res = subprocess.run(args, cwd=root, env=env, capture_output=True, text=True)
+    res = subprocess.run(args, cwd=cwd, env=env, capture_output=True, text=True)
     if res.returncode: pytest.fail(res.stdout + res.stderr, pytrace=False)
     return res.stdout
 
@@ -119,9 +119,16 @@ def test_notebook_outputs(fn):
     n, shown = len(taught), len(outs)
     assert n<=3 or shown, 'run the notebook and keep what it shows'
 
-def test_notebooks_run():
-    "All notebooks, top to bottom, as nbdev runs them"
-    print(run(str(Path(sys.executable).parent/'nbdev-test'), '--n-workers', '1', '--timing'))
+def test_notebooks_run(tmp_path):
+    "All notebooks, top to bottom, as nbdev runs them; away from the project, as in Colab: nothing else of it lies around them"
+    for fn in notebooks:
+        (to := tmp_path/rel(fn)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(fn, to)
+    flags = tomllib.loads((root/'pyproject.toml').read_text(encoding='utf-8'))['tool']['nbdev']['tst_flags']
+    (tmp_path/'pyproject.toml').write_text(f'[tool.nbdev]\ntst_flags = "{flags}"\nexec_profile = false\n')
+    print(run(str(Path(sys.executable).parent/'nbdev-test'), '--n-workers', '1', '--timing', cwd=tmp_path, PYTHONPATH=str(root)))
+    left = {rel(o) for o in notebooks} ^ {o.relative_to(tmp_path).as_posix() for o in (tmp_path/'nbs').rglob('*') if o.is_file()}
+    assert not left, 'a notebook leaves files beside it: use a temporary folder'
 
 # The package
 
