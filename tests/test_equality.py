@@ -1,11 +1,12 @@
 "The proof: one optimizer with two groups walks where two Adams walk, weight by weight"
-import itertools, random
+import random
 from copy import deepcopy
 
 import numpy as np, pytest, torch
 import torch.nn.functional as F
 from fastai.callback.schedule import combined_cos
 from fastai.learner import Callback, DataLoader, DataLoaders
+from cyclegan_fastai.bench import PlainCycleGAN
 from cyclegan_fastai.game import players
 from cyclegan_fastai.learner import cyclegan_learner
 from cyclegan_fastai.training import AlternatingTrainer, FakePool
@@ -33,32 +34,13 @@ class Pool:
         return torch.cat(out)
 
 
-def reference(nets, batches, lrs, form, lambda_identity, pool_size, betas=(.5,.999)):
+def reference(nets, batches, lrs, form, lambda_identity, pool_size):
     "Plain PyTorch, in the original's order: generators with frozen critics, then critics on pooled, detached fakes"
-    a2b,b2a,critic_a,critic_b = nets
-    gens = itertools.chain(a2b.parameters(), b2a.parameters())
-    opt_g = torch.optim.Adam(gens, lr=LR, betas=betas)
-    opt_c = torch.optim.Adam(itertools.chain(critic_a.parameters(), critic_b.parameters()), lr=LR, betas=betas)
-    if form=='least_squares': adv = lambda scores, real: F.mse_loss(scores, torch.full_like(scores, float(real)))
-    else: adv = lambda scores, real: F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, float(real)))
-    pool_a,pool_b = Pool(pool_size),Pool(pool_size)
-    for (real_a,real_b),lr in zip(batches, lrs):
-        for opt in (opt_g,opt_c): opt.param_groups[0]['lr'] = lr
-        fake_b,fake_a = a2b(real_a),b2a(real_b)
-        cycled_a,cycled_b = b2a(fake_b),a2b(fake_a)
-        for p in itertools.chain(critic_a.parameters(), critic_b.parameters()): p.requires_grad_(False)
-        opt_g.zero_grad()
-        loss = adv(critic_b(fake_b), True) + adv(critic_a(fake_a), True)
-        loss = loss + 10*(F.l1_loss(cycled_a, real_a) + F.l1_loss(cycled_b, real_b))
-        if lambda_identity: loss = loss + lambda_identity*(F.l1_loss(b2a(real_a), real_a) + F.l1_loss(a2b(real_b), real_b))
-        loss.backward()
-        opt_g.step()
-        for p in itertools.chain(critic_a.parameters(), critic_b.parameters()): p.requires_grad_(True)
-        opt_c.zero_grad()
-        shown_b,shown_a = pool_b.query(fake_b.detach()),pool_a.query(fake_a.detach())
-        (.5*(adv(critic_b(real_b), True) + adv(critic_b(shown_b), False))).backward()
-        (.5*(adv(critic_a(real_a), True) + adv(critic_a(shown_a), False))).backward()
-        opt_c.step()
+    score = F.mse_loss if form=='least_squares' else F.binary_cross_entropy_with_logits
+    plain = PlainCycleGAN(nets, lambda_identity=lambda_identity, pools=[Pool(pool_size).query for _ in 'ab'], score=score)
+    for batch,lr in zip(batches, lrs):
+        plain.set_lr(lr)
+        plain.step(*batch)
 
 
 def loaders(batches):
