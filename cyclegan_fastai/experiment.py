@@ -205,7 +205,7 @@ def evaluate_run(
     recipe = load_recipe(run)
     if not (run/'last.pth').exists(): raise FileNotFoundError(f"`{run}` has no `last.pth` yet: let it train for an epoch")
     get_features(features)                                                    # refuse before any work
-    learn = recipe_learner(replace(recipe, data=data or recipe.data), run, device)
+    learn = recipe_learner(replace(recipe, data=data or recipe.data), run, device, 'skip')   # with a warning
     res = evaluate(learn.load('last', with_opt=False), learn.dls, features, n)
     (run/'evaluation.json').write_text(json.dumps(res.to_dict(), indent=1, ensure_ascii=False)+'\n')
     res.show()

@@ -93,8 +93,9 @@ def test_data_verbs(run, tmp_path):
     row, = json.loads(out)
     assert code==1 and row['problem']=='damaged' and 'cut.png' in row['file']
     code, out, err = run('train', '--data', 'mine', *small)
-    assert code==2 and 'cut.png' in err and not Path('runs').exists()
+    assert code==2 and 'cut.png' in err and '`--skip-damaged`' in err and not Path('runs').exists()
     assert run('train', '--data', 'mine', *small, '--skip-damaged')[0]==0
+    assert run('evaluate', 'runs/mine')[0]==0, 'what training left out is left out here, too'
 
 wrong = {
     'size not a multiple of 4': (['--size', 65], '`size`'),
