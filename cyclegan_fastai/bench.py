@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError,version
 
 import torch.utils.data as torch_data
 from fastai.vision.all import *
-from fastprogress import progress_bar
 from .models import *
 from .training import *
 from .learner import *
