@@ -46,7 +46,7 @@ def test_a_lone_notebook_installs_the_project(repository, lacking, tmp_path, mon
     "A fresh kernel without it; git takes the public address for a clone of the last commit, and pip is kept from the network"
     nbformat,nbclient = pytest.importorskip('nbformat'),pytest.importorskip('nbclient')
     env = dict(GIT_CONFIG_COUNT='1', GIT_CONFIG_KEY_0=f'url.file://{repository}.insteadOf', GIT_CONFIG_VALUE_0=cfg.git_url,
-               PIP_NO_INDEX='1', PIP_DISABLE_PIP_VERSION_CHECK='1', PIP_NO_BUILD_ISOLATION='0', # 0: pip reads it as the value of `build_isolation`
+               PIP_CONFIG_FILE=os.devnull, PIP_NO_INDEX='1', PIP_DISABLE_PIP_VERSION_CHECK='1', PIP_NO_BUILD_ISOLATION='0', # 0: pip reads it as the value of `build_isolation`
                IPYTHONDIR=str(tmp_path/'ipython'))
     spec = tmp_path/'jupyter'/'kernels'/'lone'
     spec.mkdir(parents=True)
