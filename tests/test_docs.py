@@ -1,18 +1,16 @@
 "The docs site, built as it is published, read in Chromium as a visitor does"
 import os, re, subprocess, sys
-from configparser import ConfigParser
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from fastcore.xtras import Config
 
 root = Path(__file__).resolve().parents[1]
 pages_of = lambda site: sorted(o.relative_to(site).as_posix() for o in site.rglob('*.html')
                                if o.parts[len(site.parts)] not in ('_static','demo'))
-parser = ConfigParser(delimiters=['='])
-parser.read(root/'settings.ini', encoding='utf-8')
-settings = parser['DEFAULT']
+settings = Config(root, 'settings.ini')
 notebooks = sorted(o.relative_to(root).as_posix() for o in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in o.parts)
 
 @pytest.fixture(scope='module')
