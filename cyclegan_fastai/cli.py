@@ -103,7 +103,7 @@ def _print_truth(scores):
 
 def _report(res, out):
     "The last words of `train`"
-    (a,b),run = map(shlex.quote, res['domains']),shlex.quote(str(out))                          # as a shell wants them
+    (a,b),run = res['domains'],shlex.quote(str(out))
     time = f'{res["seconds"]:.0f} s, {res["ms_per_pair"]} ms a pair on {res["device"]}' if res['ms_per_pair'] else 'it was finished already'
     console.print(f'\nTrained: {len(res["history"])} epochs of {res["pairs_per_epoch"]} pairs, {time}.', highlight=False)
     if res['scores']:
@@ -120,7 +120,7 @@ def _report(res, out):
     console.print(f'''
 Look at    {out}/sample_grid.png, losses.png and film.webp
 How good   cyclegan-fastai evaluate {run}
-Translate  cyclegan-fastai translate PHOTO --run {run} --to {b}
+Translate  cyclegan-fastai translate PHOTO --run {run} --to {shlex.quote(b)}
 Try it     cyclegan-fastai app {run}
 Give away  cyclegan-fastai export {run} --format web
 Longer     cyclegan-fastai train --epochs 40 --decay-epochs 40

@@ -135,3 +135,12 @@ def test_a_model_can_be_tried(site, address, browser):
     d.execute_script('arguments[0].click()', example)
     WebDriverWait(d, 60).until(lambda d: d.find_element(By.ID, 'after').is_displayed())
     assert not [e for e in d.get_log('browser') if e['level']=='SEVERE']
+
+def test_nothing_but_a_site_is_replaced(tmp_path):
+    pytest.importorskip('sphinx', reason='no site without Sphinx: install the extra [dev]')
+    (tmp_path/'mine').mkdir()
+    (tmp_path/'mine'/'photo.jpg').write_bytes(b'precious')
+    for args,told in (([tmp_path/'mine'], 'no site'), ([tmp_path/'new', '--run', tmp_path/'nowhere'], '`--run`')):
+        res = subprocess.run([sys.executable, str(root/'.ci'/'docs'), *map(str, args)], cwd=root, capture_output=True, text=True)
+        assert res.returncode and told in res.stderr
+    assert [o.name for o in tmp_path.rglob('*')]==['mine','photo.jpg']
