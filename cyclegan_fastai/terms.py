@@ -26,7 +26,7 @@ class LossTerms(Callback):
     def __init__(self,
         **schedules # Family of terms → a number, or a function of progress in [0, 1] such as `SchedLin(5, 0)`
     ):
-        self.schedules,self.history,self.curve,self.sums = schedules,[],[],{}
+        self.schedules,self.history,self.curve,self.sums,self.steps = schedules,[],[],{},[]
 
     @property
     def weights(self): return get_model(self.learn.model).weights
@@ -70,14 +70,17 @@ def means(self:LossTerms)->dict: # Term → its mean over the epoch so far
     return {k: float(total)/n for k,(total,n) in self.sums.items()}
 
 @patch
-def _keep_curve(self:LossTerms, points=20):
-    "Means over the twentieths of the epoch"
+def _keep_curve(self:LossTerms, points=20, most=4000):
+    "Means over the twentieths of the epoch; once there are `most`, each two become one"
     parts = np.array_split(np.arange(len(self.steps)), min(points, len(self.steps))) if self.steps else []
     names = list(dict.fromkeys(k for o in self.steps for k in o))
     means = [{k: torch.stack(v).mean() for k in names if (v := [self.steps[i][k] for i in part if k in self.steps[i]])} for part in parts]
     at = lambda i: len(self.history) + (i+.5)/len(parts)                    # in epochs
     self.curve += [{'epoch': at(i), **{k: float(v) for k,v in o.items()}} for i,o in enumerate(means)]
     self.steps = []
+    if len(self.curve)>=most: self.curve = [_joined(*o) for o in zip(self.curve[::2], self.curve[1::2])] + self.curve[len(self.curve)//2*2:]
+
+def _joined(a, b): return {k: np.mean([o[k] for o in (a,b) if k in o]).item() for k in {**a, **b}}
 
 @patch
 def mean(self:LossTerms,
@@ -89,13 +92,16 @@ def mean(self:LossTerms,
 
 @patch
 def state_dict(self:LossTerms):
-    "What a checkpoint keeps: the record, and how far the weights have come that follow a schedule"
-    return dict(history=self.history, curve=self.curve, weights={k: self.weights[k] for k in self.schedules})
+    "What a checkpoint keeps: the record, that of the current epoch, too, and how far the weights have come that follow a schedule"
+    numbers = lambda o: {k: float(v) for k,v in o.items()}
+    return dict(history=self.history, curve=self.curve, weights={k: self.weights[k] for k in self.schedules},
+                sums={k: (float(v), n) for k,(v,n) in self.sums.items()}, steps=[numbers(o) for o in self.steps])
 
 @patch
 def load_state_dict(self:LossTerms,
     state:dict, # From `state_dict`
 ):
     "Take the record up again"
-    self.history,self.curve = state['history'],state['curve']
+    self.history,self.curve,self.sums = state['history'],state['curve'],dict(state.get('sums', {}))
+    self.steps = [{k: torch.tensor(v, device=get_model(self.learn.model).device) for k,v in o.items()} for o in state.get('steps', ())]
     self.weights.update({k:v for k,v in state['weights'].items() if k in self.schedules})
