@@ -4,15 +4,18 @@
 
 # %% ../nbs/00b_files.ipynb #e2b9b9d5
 from __future__ import annotations
-import hashlib
+import hashlib,unicodedata
 from dataclasses import dataclass,replace
 
 from fastai.vision.all import *
 from fastcore.parallel import parallel
 from .photo import *
+try: import pillow_heif.HeifImagePlugin          # makes Pillow open HEIC files
+except ImportError: pass
 
 # %% auto #0
-__all__ = ['open_image', 'image_files', 'UnpairedFiles', 'two_folders', 'find_unpaired', 'inspect_images', 'verify_unpaired']
+__all__ = ['open_image', 'image_files', 'UnpairedFiles', 'two_folders', 'find_unpaired', 'is_watched', 'inspect_images',
+           'verify_unpaired']
 
 # %% ../nbs/00b_files.ipynb #f4824c41
 def open_image(
@@ -30,6 +33,13 @@ def image_files(
     "All image files by their extension, hidden ones left out"
     return sorted(get_files(folder, extensions=image_endings()))
 
+_HEIC = '`pip install pillow-heif`, or export them as JPEG'
+
+def _unreadable(folder):
+    "What to do about the HEIC files in `folder` that can't be opened, or ''"
+    n = len(get_files(folder, extensions={'.heic','.heif'}-image_endings()))
+    return f"`{folder}` has {n} HEIC files, which can't be read: {_HEIC}" if n else ''
+
 @dataclass
 class UnpairedFiles:
     "The files of two domains, for training and for validation"
@@ -46,11 +56,13 @@ class UnpairedFiles:
     def __iter__(self): return ((s,k,f) for s in ('train','valid') for k in 'AB' for f in getattr(self, f'{s}_{k.lower()}'))
 
 # %% ../nbs/00b_files.ipynb #5aab39c0
-def _split(files, valid_pct, seed):
-    "A seeded share of `files` for validation, one at least; a single file serves for both"
+def _split(folder, valid_pct, seed):
+    "Images of `folder` and a share of them for validation, by digests of seed and name; one at least, and a single file serves for both"
+    files = image_files(folder)
     if len(files)<2: return files, files
     n = min(max(1, round(valid_pct*len(files))), len(files)-1)
-    valid = set(random.Random(seed).sample(files, n))
+    name = lambda f: unicodedata.normalize('NFC', f.relative_to(folder).as_posix())      # a Mac may take é apart
+    valid = set(sorted(files, key=lambda f: hashlib.sha256(f'{seed} {name(f)}'.encode(errors='surrogateescape')).digest())[:n])
     return [f for f in files if f not in valid], sorted(valid)
 
 def two_folders(
@@ -60,7 +72,7 @@ def two_folders(
     seed:int=42, # Of the split
     tests:tuple=((),()), # Validation images of A and of B, where they are known
 )->UnpairedFiles: # The domains have the folders' names, or A and B if these are the same
-    "Two folders of any name, split at random where there are no `tests`"
+    "Two folders of any name, split by the files' names where there are no `tests`"
     a,b = Path(a),Path(b)
     for o in (a,b):
         if not o.is_dir(): raise NotADirectoryError(f"`{o}` is not a folder: pass one folder of images for each domain")
@@ -68,8 +80,12 @@ def two_folders(
     ra,rb = a.resolve(),b.resolve()
     if ra.is_relative_to(rb) or rb.is_relative_to(ra): raise ValueError(
         f"`a` and `b` must be two folders, neither inside the other, got `{a}` and `{b}`: an image belongs to one domain")
-    (train_a,valid_a),(train_b,valid_b) = ((files, list(test)) if test or not valid_pct else _split(files, valid_pct, seed)
-                                           for files,test in zip(map(image_files, (a,b)), tests))
+    (train_a,valid_a),(train_b,valid_b) = ((image_files(o), list(test)) if test or not valid_pct else _split(o, valid_pct, seed)
+                                           for o,test in zip((a,b), tests))
+    for o,files in zip((a,b), (train_a,train_b)):
+        if not (unread := _unreadable(o)): continue
+        if not files: raise ValueError(f"{unread}; it has no other images to train on")
+        warn(unread)
     names = a.absolute().name,b.absolute().name
     return UnpairedFiles(train_a, train_b, valid_a, valid_b, names if names[0]!=names[1] else ('A','B'))
 
@@ -89,7 +105,7 @@ def find_unpaired(
     subs = sorted(o for o in path.iterdir() if o.is_dir() and not o.name.startswith('.') and image_files(o))
     if len(subs)==2: return two_folders(*subs, valid_pct, seed)
     raise ValueError(f"`{path}` has no layout that is understood: it should hold `trainA` and `trainB`, or exactly two folders "
-        f"of images; found {', '.join(o.name for o in subs) or 'no folder with images'}. For folders elsewhere use `from_folders(a, b)`")
+        f"of images; found {', '.join(o.name for o in subs) or 'no folder with images'}. For folders elsewhere use `from_folders(a, b)`" + (f'. {o}' if (o := _unreadable(path)) else ''))
 
 # %% ../nbs/00b_files.ipynb #28a35d46
 def _inspect(fn, draft=None):
@@ -98,26 +114,31 @@ def _inspect(fn, draft=None):
     except (OSError, ValueError) as e: return None, str(e)
     return hashlib.sha256(str(im.size).encode()+im.tobytes()).hexdigest(), ''
 
+def is_watched()->bool:
+    "Would a progress bar be seen, in a notebook or on a terminal? fastprogress writes into pipes, too"
+    return IN_NOTEBOOK or sys.stdout.isatty()
+
 def inspect_images(
     fns:list, # Image files
     draft:int|None=None, # As in `open_image`; digests of drafts are not those of whole images
 )->list[tuple]: # For each file the digest of its pixels, or None, and what is wrong with it, or ''
-    "Decode each file once, with a progress bar where there are many"
-    return parallel(partial(_inspect, draft=draft), fns, threadpool=True, n_workers=num_cpus(), progress=len(fns)>500)
+    "Decode each file once, with a progress bar where there are many and somebody watches"
+    return parallel(partial(_inspect, draft=draft), fns, threadpool=True, n_workers=num_cpus(), progress=len(fns)>500 and is_watched())
 
 def verify_unpaired(
     path:Path|str|UnpairedFiles, # A data set's folder, or its files
 )->pd.DataFrame: # A row a finding: `file`, `split`, `domain`, `problem`, `detail`
     "Open every image once; list what is damaged, skipped, or occurs in more than one split or domain"
     files = path if isinstance(path, UnpairedFiles) else find_unpaired(path)
-    fns = [f for *_,f in files]
+    fns,names = [f for *_,f in files],dict(zip('AB', files.domains))
     rows,seen = [],{}
-    for (split,domain,fn),(digest,error) in zip(files, inspect_images(fns)):
-        place,first = seen.setdefault(digest, (split+domain, fn))
-        if error: rows.append((fn, split, domain, 'damaged', error))
-        elif place!=split+domain: rows.append((fn, split, domain, 'duplicate', f'same pixels as {place} {first.name}'))
+    for (split,k,fn),(digest,error) in zip(files, inspect_images(fns)):
+        place,first = seen.setdefault(digest, ((split,k), fn))
+        if error: rows.append((fn, split, names[k], 'damaged', error))
+        elif place!=(split,k): rows.append((fn, split, names[k], 'duplicate', f'same pixels as {first.parent.name}/{first.name} ({place[0]})'))
     kinds = image_endings()
     for o in sorted(o for folder in {f.parent for f in fns} for o in folder.iterdir() if o.is_file()):
         if o.name.startswith('.'): rows.append((o, '', '', 'skipped', 'hidden'))
+        elif o.suffix.lower() in {'.heic','.heif'}-kinds: rows.append((o, '', '', 'skipped', f"can't be read: {_HEIC}"))
         elif o.suffix.lower() not in kinds: rows.append((o, '', '', 'skipped', 'not an image by its extension'))
     return pd.DataFrame(rows, columns=['file','split','domain','problem','detail'])

@@ -1,16 +1,17 @@
 "Unpaired data: every photograph that the web can send, the layouts, and what an epoch shows"
-import pickle, random, shutil, struct, zipfile, zlib
+import os, pickle, random, shutil, struct, unicodedata, zipfile, zlib
 from io import BytesIO
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import cloudpickle, numpy as np, pandas as pd, pytest, torch
 from fastai.vision.all import (ColReader, ColSplitter, DataBlock, FuncSplitter, Learner, RandomSplitter,
                                TensorImage, get_image_files, load_learner, nn, plt)
 from PIL import Image
 
-import cyclegan_fastai.data as data
+import cyclegan_fastai.data as data, cyclegan_fastai.files as files_module
 from cyclegan_fastai.data import (AugmentEach, CropBatch, ResizeTo, UnpairedBlock, UnpairedDataLoaders, UnpairedDL, load_images,
                                   unpaired_tfms)
-from cyclegan_fastai.photo import DamagedImage
+from cyclegan_fastai.photo import DamagedImage, image_endings
 from cyclegan_fastai.files import (UnpairedFiles, find_unpaired, image_files, inspect_images, open_image,
                                    two_folders, verify_unpaired)
 
@@ -293,6 +294,56 @@ def test_the_split_is_seeded(tmp_path):
     assert random.getstate()==before
     assert find_unpaired(tmp_path, valid_pct=0).valid_a==[] and len(find_unpaired(tmp_path, valid_pct=.999).train_a)==1
 
+def test_the_split_stays(tmp_path):
+    "A photograph more or less moves one other at most; so does a count that grows"
+    folder, names = domains(tmp_path, 40)/'A', lambda files: {f.name for f in files}
+    def split(): files = two_folders(folder, tmp_path/'B', valid_pct=.2, seed=3); return names(files.train_a), names(files.valid_a)
+    rng, moved = random.Random(0), []
+    train, valid = split()
+    for i in range(60):
+        if i%2 or rng.random()<.5: put(folder/f'new {rng.random()}.png', red)
+        else: rng.choice(image_files(folder)).unlink()
+        before, (train, valid) = (train, valid), split()
+        moved.append(len(before[0] & valid) + len(before[1] & train))
+        assert len(valid)==round(.2*len(train | valid)) and not train & valid
+    assert max(moved)==1 and sum(moved)<30
+
+def test_the_split_is_the_same_everywhere(tmp_path, monkeypatch):
+    "By names alone: wherever the folder is, whatever the system, accents in one piece or in two, and in any encoding"
+    names = [f'{i:02d}.png' for i in range(9)] + ['a folder/é.png']
+    odd = os.fsdecode(b'\xff.png')
+    for k,made in dict(here=names, there=[unicodedata.normalize('NFD', o) for o in names]).items():
+        for o in [*made, odd]: put(tmp_path/k/o, red)
+    put(tmp_path/'B'/'x.png', red)
+    kept = lambda folder, seed: sorted(unicodedata.normalize('NFC', f.relative_to(folder).as_posix())
+                                       for f in two_folders(folder, tmp_path/'B', .4, seed).valid_a)
+    chosen = [kept(tmp_path/'here', seed) for seed in range(20)]
+    assert chosen==[kept(tmp_path/'there', seed) for seed in range(20)] and chosen[0]==['03.png','04.png','05.png','08.png']
+    assert {o for c in chosen for o in c}=={*names, odd}
+    monkeypatch.setattr(files_module, 'image_files', lambda folder: [folder/o for o in names])
+    kept = lambda folder: [f.relative_to(folder).as_posix() for f in files_module._split(folder, .4, 42)[1]]
+    assert sorted(kept(PureWindowsPath('C:/photos')))==sorted(kept(PurePosixPath('/photos')))
+
+def test_damaged_files_do_not_move_the_split(tmp_path):
+    domains(tmp_path, 20, 20)
+    files = find_unpaired(tmp_path, valid_pct=.3)
+    bad = {put(o, b'spoilt') for o in (files.train_a[2], files.train_a[9], files.valid_a[1], files.valid_b[0])}
+    with pytest.warns(UserWarning, match='4 damaged'): dls = UnpairedDataLoaders.from_folder(tmp_path, valid_pct=.3, damaged='skip', **plainly)
+    for dl,found in zip(dls.loaders, (files.train_a+files.train_b, files.valid_a+files.valid_b)):
+        assert [f for f,_ in dl.dataset.items]==[f for f in found if f not in bad]
+
+@pytest.mark.skipif('.heic' in image_endings(), reason='pillow-heif is installed')
+def test_heic_without_a_decoder(tmp_path):
+    domains(tmp_path, 3, 3, 'phone', 'camera')
+    for i in range(2): put(tmp_path/'phone'/f'IMG_{i}.HEIC', b'....ftypheic')
+    with pytest.warns(UserWarning, match=r'phone` has 2 HEIC files.*pip install pillow-heif'): files = find_unpaired(tmp_path)
+    assert counts(files)==[2,2,1,1]
+    with pytest.warns(UserWarning): found = verify_unpaired(tmp_path)
+    assert found.problem.tolist()==['skipped']*2 and all('pip install pillow-heif' in o for o in found.detail)
+    for o in image_files(tmp_path/'phone'): o.unlink()
+    for f in (find_unpaired, lambda path: two_folders(path/'phone', path/'camera')):
+        with pytest.raises(ValueError, match=r'phone` has 2 HEIC files|` has 2 HEIC files.*pillow-heif'): f(tmp_path)
+
 def test_a_domain_with_one_image(tmp_path):
     domains(tmp_path, 1, 5)
     files = find_unpaired(tmp_path)
@@ -574,11 +625,17 @@ def test_scan_finds_each_kind(tmp_path):
     assert rows==[('trainB/cut.jpg','train','B','damaged'), ('testA/again.bmp','valid','A','duplicate'),
         ('testB/00.png','valid','B','duplicate'), ('testB/01.png','valid','B','duplicate'),
         ('testB/notes.txt','','','skipped'), ('trainB/.DS_Store','','','skipped')]
-    assert found.detail[1]=='same pixels as trainA 01.png' and found.detail[2]=='same pixels as validA 00.png'
+    assert found.detail[1]=='same pixels as trainA/01.png (train)' and found.detail[2]=='same pixels as testA/00.png (valid)'
     files = find_unpaired(tmp_path)
     assert verify_unpaired(files).equals(found)
     part = UnpairedFiles(files.train_a[:2], files.train_b[:1], files.valid_a[:1], [])
     assert verify_unpaired(part).problem.tolist()==['skipped']                   # a file that wasn't asked for is no finding
+
+def test_scan_calls_folders_by_their_names(tmp_path):
+    domains(tmp_path, 3, 1, 'holidays', 'skiing')
+    shutil.copy(tmp_path/'holidays'/'00.png', tmp_path/'skiing'/'from a chat.png')
+    found = verify_unpaired(find_unpaired(tmp_path, valid_pct=0))
+    assert found[['domain','detail']].values.tolist()==[['skiing', 'same pixels as holidays/00.png (train)']]
 
 def test_scan_of_a_clean_folder(tmp_path):
     found = verify_unpaired(domains(tmp_path))
@@ -591,8 +648,8 @@ def test_scan_of_yosemite(shared_data, tmp_path):
     with zipfile.ZipFile(archive) as z: z.extractall(tmp_path)
     found = verify_unpaired(next(tmp_path.rglob('trainA')).parent)
     assert set(found.problem)=={'duplicate'}
-    place = found.detail.str.extract(r'same pixels as (\w+) ')[0]
+    place = found.detail.str.extract(r'same pixels as (\w+)/')[0]
     assert found.groupby([found.split, found.domain, place]).size().to_dict() == {('train','B','trainA'): 14,
         ('valid','A','trainA'): 26, ('valid','A','trainB'): 1,
-        ('valid','B','trainB'): 15, ('valid','B','trainA'): 1, ('valid','B','validA'): 2}
+        ('valid','B','trainB'): 15, ('valid','B','trainA'): 1, ('valid','B','testA'): 2}
     shutil.rmtree(tmp_path)
