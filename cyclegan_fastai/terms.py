@@ -8,7 +8,7 @@ from fastai.vision.all import *
 from .game import *
 
 # %% auto #0
-__all__ = ['lower_is_better', 'LossTerms']
+__all__ = ['lower_is_better', 'gathered', 'any_rank', 'rank_sums', 'LossTerms']
 
 # %% ../nbs/04a_terms.ipynb #9e45d9b4
 def lower_is_better(
@@ -18,6 +18,30 @@ def lower_is_better(
     "Tell the trackers of these columns, such as `SaveModelCallback`, that less is better, whatever fastai made of the name"
     for cb in learn.cbs:
         if isinstance(cb, TrackerCallback) and cb.monitor in columns and cb.comp==np.greater: cb.comp,cb.min_delta = np.less,-cb.min_delta
+
+# %% ../nbs/04a_terms.ipynb #5a17c0d2
+def gathered(
+    obj, # Numbers, text, tensors on the CPU
+)->list: # One of each process, in order of rank
+    "What each process of a distributed run has; every one of them must ask; `[obj]` where there is only one"
+    if num_distrib()<2 or not torch.distributed.is_initialized(): return [obj]
+    res = [None]*num_distrib()
+    torch.distributed.all_gather_object(res, obj)
+    return res
+
+def any_rank(
+    flag:bool, # Of this process, such as "stop"
+)->bool: # The same on all of them
+    "Has any process raised this flag? What ends a loop must end it everywhere, or the others wait for ever"
+    return any(gathered(bool(flag)))
+
+def rank_sums(
+    sums:dict, # Name → sum over this process's share, and how many
+)->dict: # The same over all shares
+    "Sums of all processes together"
+    if num_distrib()<2: return sums
+    rows = gathered({k: (float(v), n) for k,(v,n) in sums.items()})
+    return {k: tuple(map(sum, zip(*(o[k] for o in rows if k in o)))) for k in dict.fromkeys(k for o in rows for k in o)}
 
 # %% ../nbs/04a_terms.ipynb #8269854e
 class LossTerms(Callback):
@@ -56,7 +80,9 @@ class LossTerms(Callback):
             (total,n),bs = self.sums.get(k, (0.,0)),find_bs(self.xb)
             self.sums[k] = total + bs*v, n+bs
 
-    def _keep(self, split): self.row.update({f'{split}_{k}': v for k,v in self.means().items()})
+    def _keep(self, split):
+        self.sums = rank_sums(self.sums)
+        self.row.update({f'{split}_{k}': v for k,v in self.means().items()})
     def after_train(self): self._keep('train'); self._keep_curve()
     def after_validate(self): self._keep('valid')
     def after_epoch(self):
@@ -76,11 +102,12 @@ def _keep_curve(self:LossTerms, points=20, most=4000):
     names = list(dict.fromkeys(k for o in self.steps for k in o))
     means = [{k: torch.stack(v).mean() for k in names if (v := [self.steps[i][k] for i in part if k in self.steps[i]])} for part in parts]
     at = lambda i: len(self.history) + (i+.5)/len(parts)                    # in epochs
-    self.curve += [{'epoch': at(i), **{k: float(v) for k,v in o.items()}} for i,o in enumerate(means)]
+    ranks = gathered([{k: float(v) for k,v in o.items()} for o in means])          # as many steps on each
+    self.curve += [{'epoch': at(i), **_joined(*o)} for i,o in enumerate(zip(*ranks))]
     self.steps = []
     if len(self.curve)>=most: self.curve = [_joined(*o) for o in zip(self.curve[::2], self.curve[1::2])] + self.curve[len(self.curve)//2*2:]
 
-def _joined(a, b): return {k: np.mean([o[k] for o in (a,b) if k in o]).item() for k in {**a, **b}}
+def _joined(*rows): return {k: np.mean([o[k] for o in rows if k in o]).item() for k in dict.fromkeys(k for o in rows for k in o)}
 
 @patch
 def mean(self:LossTerms,
