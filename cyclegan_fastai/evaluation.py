@@ -61,7 +61,7 @@ def split_distances(
     progress:bool=False, # Show bars
 )->pd.DataFrame: # A row a pair: `a`, `b`, counts `n_a` and `n_b`, `kid`, `kid_sd`, `frechet` in 64 dimensions, `frechet_all` in all
     "Distances among the splits of a data set, duplicates left out"
-    net,(a,b) = get_features(features),dls.domains
+    net,(a,b),progress = get_features(features),dls.domains,progress and is_watched()
     sets,_ = _real(dls)
     f = {k: net.embed(v, keep=True, device=dls.device, progress=progress) for k,v in sets.items()}
     halves = {f'train {d}': [FeatureSet(o, net.name) for o in _half(f[f'train {d}'].vectors)] for d in (a,b)}
@@ -102,7 +102,7 @@ class Evaluation:
         shown = [o.round(2).to_html(na_rep='', index=o is self.checks) for o in (self.table, self.checks, self.truth) if o is not None]
         return f'<p>{self.features}</p>' + ''.join(shown)
 
-def _way(at, ceiling, floor): return 100*(ceiling-at)/(ceiling-floor) if ceiling>floor else np.nan
+def _way(at, ceiling, floor, clear): return 100*(ceiling-at)/(ceiling-floor) if clear and ceiling>floor else np.nan
 
 def evaluate(
     model, # A `CycleGANLearner`, or a pair of callables, see `translators`
@@ -110,10 +110,10 @@ def evaluate(
     features:str|nn.Module='lite0', # As for `get_features`
     n:int|None=None, # Validation images of each domain, at most; all
     truth:tuple|None=None, # Folders of what is true, as for `truth_scores`; `truthA` and `truthB`, where there are such
-    progress:bool=True, # Show bars where there is something to wait for
+    progress:bool=True, # Show bars where there is something to wait for, and somebody who does
 )->Evaluation:
     "How good a model is, beside what it has to beat"
-    net,domains = get_features(features),dls.domains
+    net,domains,progress = get_features(features),dls.domains,progress and is_watched()
     (a,b),device = domains,getattr(dls, 'device', None)
     sets,dropped = _real(dls, n)
     real = {k: net.embed(v, keep=True, device=device, progress=progress) for k,v in sets.items()}
@@ -128,10 +128,11 @@ def evaluate(
             found = {}
             for what,o in ((f'real {t}', real[f'test {t}']), (f'{s}, untranslated', real[f'test {s}']), (direction, made)):
                 kid,fd = kid_score(o[:n_each], real[f'train {t}']),frechet_score(space(o[:n_each]), space(real[f'train {t}']))
-                found[what] = kid.value,fd.value
+                found[what] = kid,fd
                 rows.append(dict(direction=direction, images=what, n=n_each, kid=kid.value, kid_sd=kid.sd, frechet=fd.value))
             floor,ceiling,got = found.values()
-            rows[-1].update(kid_way=_way(got[0], ceiling[0], floor[0]), frechet_way=_way(got[1], ceiling[1], floor[1]))
+            clear = ceiling[0]-floor[0]>2*np.hypot(ceiling[0].sd, floor[0].sd)              # else there is no way to go
+            rows[-1].update({f'{k}_way': _way(*(o.value for o in v), clear) for k,v in zip(('kid','frechet'), zip(got, ceiling, floor))})
             cycled,same = back(fake),back(x)                             # `back` makes what `x` already is
             taken = lambda o: 100*(sign*probe(o)>0).double().mean().item()
             checks[direction] = {
@@ -162,12 +163,13 @@ def show(self:Evaluation,
     fig,(top,bottom) = plt.subplots(2, 1, figsize=(9, 36/n+1.8), height_ratios=[36/n,1.6], layout='constrained')
     top.imshow(grid.permute(1,2,0)); top.set(xticks=[], yticks=[(px+2)*(i+.5) for i in range(4)], frame_on=False); top.set_yticklabels(labels)
     top.tick_params(length=0); top.set_title('most convincing' + ' '*60 + '↔' + ' '*60 + 'least convincing', fontsize=8)
-    made = self.table.dropna(subset='kid_way')
-    low = max(made[['kid_way','frechet_way']].min().min(), -100)         # a bar that would be longer is cut off, its number isn't
+    made = self.table[self.table.direction==self.table.images]
+    low = max(np.nanmin([0, *made.kid_way, *made.frechet_way]), -100)    # a bar that would be longer is cut off, its number isn't
     for i,(_,o) in enumerate(made.iterrows()):
         for k,(name,label) in enumerate(dict(kid='KID', frechet='Fréchet').items()):
-            bottom.barh(i+.35*k, max(o[f'{name}_way'], low), .32, color=f'C{k}', label=None if i else label)
-            bottom.text(max(o[f'{name}_way'], 0)+1, i+.35*k, f'{o[f"{name}_way"]:.0f} %', va='center', fontsize=8)
+            way,known = o[f'{name}_way'],not np.isnan(o[f'{name}_way'])
+            bottom.barh(i+.35*k, max(way, low) if known else 0, .32, color=f'C{k}', label=None if i else label)
+            bottom.text(max(way, 0)+1 if known else 1, i+.35*k, f'{way:.0f} %' if known else 'untranslated is as near as real', va='center', fontsize=8)
     bottom.set(yticks=np.arange(len(made))+.17, yticklabels=made.direction, xlim=(min(0, low), 112))
     for v,text in ((0, 'as far as untranslated'), (100, 'as near as real')):
         bottom.axvline(v, c='k', lw=.8); bottom.text(v, -.45, text, ha='center', fontsize=8)

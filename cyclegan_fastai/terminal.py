@@ -76,12 +76,12 @@ def terminal_progress():
         def after_epoch(self):
             done,history = self.epoch+1,self.learn.loss_terms.history
             alarms = history[-1].get('alarms', {})
-            for k in alarms.keys()-self.alarms: self.bar.console.print(f'[bold red]Alarm[/] in epoch {done}: {k.replace("_", " ")}: {escape(alarms[k])}.', highlight=False)
+            for k in alarms.keys()-self.alarms: self.bar.console.print(f'[bold red]Alarm[/] in epoch {done}: {k.replace("_", " ")}: {escape(alarms[k])}.', highlight=False, soft_wrap=True)
             self.alarms = alarms.keys()
             if done%max(1, self.n_epoch//10) and done!=self.n_epoch: return
             mean = lambda split,name: sum(v for k,v in history[-1].items() if k.startswith(f'{split}_{name}'))
             self.bar.console.print(f'epoch {done:>4}/{self.n_epoch}   ' + '   '.join(
-                f'{o} {mean("train", o):.3f} (valid {mean("valid", o):.3f})' for o in ('cycle','identity','adversarial','critic')), highlight=False)
+                f'{o} {mean("train", o):.3f} (valid {mean("valid", o):.3f})' for o in ('cycle','identity','adversarial','critic')), highlight=False, soft_wrap=True)
         def close(self):
             if hasattr(self, 'bar'): self.bar.stop()
     return TerminalProgress()

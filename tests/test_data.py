@@ -612,6 +612,13 @@ def test_many_damaged_files_are_one_error(tmp_path):
 
 # The scan
 
+def test_bars_are_for_those_who_watch(tmp_path, capsys, monkeypatch):
+    fns = [put(tmp_path/f'{i}.png', png) for i in range(501)]
+    assert len({o for o,_ in inspect_images(fns)})==1 and capsys.readouterr().out==''
+    monkeypatch.setattr('sys.stdout.isatty', lambda: True)
+    inspect_images(fns)
+    assert '501/501' in capsys.readouterr().out
+
 def test_scan_finds_each_kind(tmp_path):
     domains(tmp_path, 3, 2, 'trainA', 'trainB', testA=2, testB=2)                # the two test folders are the same two greys
     shutil.copy(tmp_path/'trainA'/'00.png', tmp_path/'trainA'/'twice in one place.png')
