@@ -18,12 +18,17 @@ __all__ = ['open_image', 'image_files', 'UnpairedFiles', 'two_folders', 'find_un
            'verify_unpaired']
 
 # %% ../nbs/00b_files.ipynb #f4824c41
+def _kinds():
+    "The formats with the endings of `image_endings`: PostScript, a program that Pillow lets Ghostscript run, isn't among them"
+    Image.init()
+    return [k for k in Image.ID if Image.MIME.get(k, '').startswith('image/')]
+
 def open_image(
     fn:Path|str, # An image file of any kind that Pillow reads
     draft:int|None=None, # Decode a JPEG at no less than this many pixels a side: faster, for a look
 )->PILImage: # RGB, turned upright by its EXIF tag
     "Open a photograph; raise `DamagedImage`, naming the file, if that can't be done"
-    try: return PILImage(to_rgb(open_photo(fn, draft)))
+    try: return PILImage(to_rgb(open_photo(fn, draft, formats=_kinds())))
     except DamagedImage as e: raise DamagedImage(f"{e}, or pass `damaged='skip'`") from None
 
 # %% ../nbs/00b_files.ipynb #fff440ff
