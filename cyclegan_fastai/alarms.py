@@ -5,6 +5,7 @@
 # %% ../nbs/06a_alarms.ipynb #e2b9b9d5
 from __future__ import annotations
 from fastai.vision.all import *
+from .terms import any_rank
 from .gamelearner import *
 from .monitor import *
 
@@ -194,11 +195,11 @@ class Alarms(Callback):
         if not hasattr(self.learn, 'critic_accuracy'): self.learn.add_cb(CriticAccuracy())
 
     def before_epoch(self):
-        if self.stopping: raise CancelFitException()
+        if any_rank(self.stopping): raise CancelFitException()
 
     def after_epoch(self):
         if not (history := self.learn.loss_terms.history): return
-        if (self.epoch+1)%self.every==0: self._look(history)
+        if (self.epoch+1)%self.every==0 and not rank_distrib(): self._look(history)
         if self.active: history[-1]['alarms'] = dict(self.active)
 
     def _look(self, history):

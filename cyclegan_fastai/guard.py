@@ -6,6 +6,7 @@
 from __future__ import annotations
 from contextlib import nullcontext
 from fastai.vision.all import *
+from .terms import gathered
 from .training import *
 
 # %% auto #0
@@ -64,14 +65,16 @@ def _keep(self:StopOnNonFinite):
 
 @patch
 def _look(self:StopOnNonFinite):
-    "Go on if all that was seen is finite"
+    "Go on if all that was seen is finite, on every rank"
     if not self.seen: return
     fine = torch.stack([v.float() for *_,v in self.seen]).isfinite().tolist()
-    seen,self.seen = self.seen,[]
-    if all(fine): return
-    batch,what,_ = seen[fine.index(False)]
-    ago = self.batches-1-batch
-    self._stop(self.iter-ago, what, self._where() if not ago else '(`StopOnNonFinite(every=1)` would say where)')
+    seen,self.seen,found = self.seen,[],None
+    if not all(fine):
+        batch,what,_ = seen[i := fine.index(False)]
+        ago = self.batches-1-batch
+        where = self._where() if not ago else '(`StopOnNonFinite(every=1)` would say where)'
+        found = i, rank_distrib(), self.iter-ago, what, where + f' of process {rank_distrib()}'*(num_distrib()>1)
+    if found := min(filter(None, gathered(found)), default=None): self._stop(*found[2:])           # what went wrong first, wherever
 
 @patch
 def _stop(self:StopOnNonFinite, batch, what, where):

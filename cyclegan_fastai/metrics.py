@@ -147,12 +147,12 @@ class DistanceColumns(Callback):
         end = -1 if rec.add_time else len(rec.metric_names)
         rec.metric_names = rec.metric_names[:end] + self.columns + rec.metric_names[end:]
         lower_is_better(self.learn, self.columns)
-        if self.inputs is None:
+        if self.inputs is None and not rank_distrib():
             with no_random(): self.prepare()
 
     def after_validate(self):
         due = self.epoch%self.every==0 or self.epoch==self.n_epoch-1
-        values = self.compute() if due else [np.nan]*len(self.columns)
+        values = gathered(self.compute() if due and not rank_distrib() else [np.nan]*len(self.columns))[0]
         self.learn.recorder.log += values
         self.learn.loss_terms.row.update(zip(self.columns, values))
 

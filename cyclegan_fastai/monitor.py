@@ -6,7 +6,7 @@
 from __future__ import annotations
 from fastai.vision.all import *
 from .game import family
-from .terms import LossTerms
+from .terms import LossTerms,rank_sums
 
 # %% auto #0
 __all__ = ['EQUILIBRIUM', 'BANDS', 'real_threshold', 'CriticAccuracy', 'plot_losses']
@@ -43,7 +43,8 @@ class CriticAccuracy(Callback):
         hits,n = self.hits.get(k, (0,0))
         self.hits[k] = hits+right.sum(), n+right.numel()                                    # hits are a tensor: no wait for the device
 
-    def _keep(self, split): self.learn.loss_terms.row.update({f'{split}_{k}': float(hits)/n for k,(hits,n) in self.hits.items()})
+    def _keep(self, split):
+        self.learn.loss_terms.row.update({f'{split}_{k}': float(hits)/n for k,(hits,n) in rank_sums(self.hits).items()})
     def after_train(self): self._keep('train')
     def after_validate(self): self._keep('valid')
 

@@ -107,7 +107,7 @@ def _images(self:ShowSamples):
     "The first images of the validation set, as the game takes them"
     dl = self.dls.valid
     if not len(dl): raise ValueError("`ShowSamples` shows validation images, and there are none: keep some aside")
-    if getattr(dl, 'bs', None): dl = dl.new(bs=min(self.n, dl.n), shuffle=False, drop_last=False, num_workers=0)
+    if getattr(dl, 'bs', None): dl = dl.new(bs=self.n, shuffle=False, drop_last=False, num_workers=0)
     b = first(dl)
     return tuple(o[:self.n] for o in b[:getattr(self.dls, 'n_inp', 1 if len(b)==1 else len(b)-1)])
 
