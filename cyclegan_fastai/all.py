@@ -1,6 +1,7 @@
 "Everything a training notebook needs: fastai's vision names, then this package's"
 from fastai.vision.all import *
 
+from .disk import *
 from .photo import *
 from .external import *
 from .files import *
@@ -26,4 +27,6 @@ from .truth import *
 from .learner import *
 from .evaluation import *
 from .alarms import *
+from .recipe import *
+from .checkpoints import *
 from .experiment import *

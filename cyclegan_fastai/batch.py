@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
+from .disk import *
 from .photo import *
 from .inference import *
 from .video import *

@@ -6,13 +6,16 @@
 from __future__ import annotations
 import json,platform
 from contextlib import nullcontext
-from dataclasses import asdict,dataclass,fields,replace
+from dataclasses import asdict,replace
 
 from fastai.vision.all import *
+from .disk import *
+from .recipe import *
 from .external import *
 from .seasons import *
 from .files import *
 from .data import *
+from .terms import gathered
 from .monitor import *
 from .samples import *
 from .truth import *
@@ -22,39 +25,10 @@ from .alarms import *
 from .guard import *
 from .gamelearner import *
 from .learner import *
+from .checkpoints import *
 
 # %% auto #0
-__all__ = ['PAPER', 'QUICK', 'Recipe', 'recipe_dls', 'recipe_learner', 'KeepRun', 'save_pictures', 'start_run', 'load_recipe',
-           'run_experiment', 'finish_run', 'evaluate_run', 'data_distances']
-
-# %% ../nbs/08a_experiment.ipynb #143bd378
-@dataclass
-class Recipe:
-    "All settings of a training run"
-    data:str='seasons' # 'seasons', the name of a data set, an address, an archive or a folder
-    size:int=64 # Pixels a side
-    epochs:int=100 # At the full learning rate
-    decay_epochs:int=100 # In which it goes down to zero
-    bs:int=1 # Batch size
-    blocks:int=6 # Residual blocks of a generator
-    width:int=64 # Channels of the first convolution, of generators and critics
-    lr:float=2e-4 # Learning rate
-    identity:float=5. # λ of the identity terms
-    ema:float=0. # Decay of averaged generators; 0: no averages
-    augment:str='full' # 'full': rotation, zoom, lighting, cut and flip; 'flip': flip alone; 'none'
-    seed:int=42 # Of everything random
-
-    def __post_init__(self):
-        for k,low in dict(epochs=0, decay_epochs=0, bs=1, blocks=0, width=1, seed=0).items():
-            if not isinstance(v := getattr(self, k), int) or v<low: raise ValueError(f"`{k}` must be an integer of at least {low}, got {v!r}")
-        if not self.epochs+self.decay_epochs: raise ValueError("`epochs` and `decay_epochs` are both 0: there is nothing to train")
-        if not self.lr>0: raise ValueError(f"`lr` must be above 0, got {self.lr}")
-        if self.identity<0: raise ValueError(f"`identity` must be ≥ 0, got {self.identity}")
-        if not 0<=self.ema<1: raise ValueError(f"`ema` must be in [0, 1), got {self.ema}")
-        if self.augment not in ('full','flip','none'): raise ValueError(f"`augment` must be 'full', 'flip' or 'none', got {self.augment!r}")
-
-PAPER = Recipe()
-QUICK = Recipe(epochs=7, decay_epochs=7, bs=4, blocks=2, width=16, lr=1e-3, ema=.99, augment='flip')
+__all__ = ['recipe_dls', 'recipe_learner', 'run_experiment', 'finish_run', 'evaluate_run', 'data_distances']
 
 # %% ../nbs/08a_experiment.ipynb #cafc3b1e
 def _data(recipe):
@@ -67,107 +41,79 @@ def _data(recipe):
 def recipe_dls(
     recipe:Recipe, # What to train on
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
-    damaged:str='error', # As in `UnpairedDataLoaders.from_files`
+    workers:int=0, # Processes that decode images; 0: none beside this one
 )->UnpairedDataLoaders:
     "The data of a recipe; sets its seed"
     if device is not None:
         try: torch.empty(1, device=device)
         except (RuntimeError, AssertionError, NotImplementedError): raise ValueError(
             f"`device` {device!r} is not to be had here: pass 'cpu', or leave it out for the best there is") from None
+    if type(workers) is not int or workers<0: raise ValueError(f"`workers` must be an integer ≥ 0, got {workers!r}")
     path,domains = _data(recipe)
     set_seed(recipe.seed, reproducible=True)
+    if recipe.deterministic:
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')               # what cuBLAS asks for; read when CUDA starts
+        torch.use_deterministic_algorithms(True)
     full = recipe.augment=='full'
-    return UnpairedDataLoaders.from_folder(path, size=recipe.size, bs=recipe.bs, load=None if full else recipe.size, damaged=damaged,
-        aug_tfms=None if full else [Flip(p=.5)] if recipe.augment=='flip' else [], domains=domains, device=device)
+    return UnpairedDataLoaders.from_folder(path, size=recipe.size, bs=recipe.bs, load=None if full else recipe.size, damaged=recipe.damaged,
+        aug_tfms=None if full else [Flip(p=.5)] if recipe.augment=='flip' else [], domains=domains, device=device, num_workers=workers)
 
 def recipe_learner(
     recipe:Recipe, # What to train
     out:Path|str='.', # Where the learner saves
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
-    damaged:str='error', # As in `UnpairedDataLoaders.from_files`
+    workers:int=0, # Processes that decode images
 )->CycleGANLearner:
     "The data and the learner of a recipe, seeded"
-    return cyclegan_learner(recipe_dls(recipe, device, damaged), n_blocks=recipe.blocks, nf=recipe.width, lr=recipe.lr,
+    return cyclegan_learner(recipe_dls(recipe, device, workers), n_blocks=recipe.blocks, nf=recipe.width, lr=recipe.lr,
                             lambda_identity=recipe.identity, ema=recipe.ema or None, path=out, model_dir='.',
                             cbs=[CriticAccuracy(), Alarms(), StopOnNonFinite()])
 
-# %% ../nbs/08a_experiment.ipynb #c884108b
-class KeepRun(Callback):
-    "Save `last.pth` each epoch, and the pictures ten times in a run; `finish_run` draws the last ones"
-    order = CountEpochs.order+60            # after fastai's own trackers, which may save too
-    def __init__(self,
-        out:Path, # The run's folder
-    ):
-        self.out = Path(out)
-
-    def after_epoch(self):
-        if not self.learn.loss_terms.history: return
-        self.learn.save('last')
-        done = self.learn.epochs_done
-        if done<self.n_epoch and done%max(1, self.n_epoch//10)==0: save_pictures(self.learn, self.out)
-
-def save_pictures(
-    learn:CycleGANLearner, # Trained for an epoch at least
-    out:Path, # Folder for `sample_grid.png` and `losses.png`
-):
-    "What a run looks like by now; looking changes no random state"
-    with no_random():
-        learn.show_results(max_n=8, title=f'after {len(learn.loss_terms.history)} epochs')
-        _save(out/'sample_grid.png', 110)
-        plot_losses(learn.loss_terms)
-        _save(out/'losses.png', 110)
-
-def _save(fn, dpi):
-    "The current figure to `fn`, whole or not at all"
-    plt.savefig(fn.with_suffix('.part'), dpi=dpi, format='png')
-    plt.close()
-    fn.with_suffix('.part').replace(fn)
-
 # %% ../nbs/08a_experiment.ipynb #6633f948
-def start_run(
-    recipe:Recipe, # What to train
-    out:Path|str, # The run's folder, new or empty
-)->Path:
-    "Make the folder of a new run"
-    out = Path(out)
-    if (out/'recipe.json').exists(): raise FileExistsError(f"`out` {out} holds a run already: pass `resume` to go on with it, or another `out`")
-    out.mkdir(parents=True, exist_ok=True)
-    (out/'recipe.json').write_text(json.dumps(asdict(recipe), indent=1)+'\n')
-    return out
-
-def load_recipe(
-    out:Path|str, # A run's folder
-)->Recipe:
-    "The recipe of a run"
-    fn = Path(out)/'recipe.json'
-    if not fn.exists(): raise FileNotFoundError(f"`{out}` holds no run: there is no `recipe.json` in it")
-    try: found = json.loads(fn.read_text())
-    except ValueError as e: raise ValueError(f"`{fn}` is damaged: {e}") from None
-    if unknown := set(found)-{o.name for o in fields(Recipe)}: raise ValueError(f"`{fn}` has settings that aren't known here: {sorted(unknown)}")
-    return Recipe(**found)
+def _on_first(f):
+    "Call `f` in the first process; what it raises, all raise"
+    error = None
+    if not rank_distrib():
+        try: f()
+        except (OSError, ValueError) as e: error = e
+    if error := gathered(error)[0]: raise error
 
 def run_experiment(
     recipe:Recipe, # What to train
     out:Path|str, # The run's folder
     resume:bool=False, # Go on with the run that is in `out`
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
-    damaged:str='error', # What to do about files that can't be decoded: 'error' or 'skip'
+    save_every:int|None=None, # Batches from checkpoint to checkpoint within an epoch; None: only at its end
+    workers:int=0, # Processes that decode images; the result doesn't depend on it
     cbs=None, # More callbacks, such as a progress bar
-)->dict: # What went to `metrics.json`
-    "Train `recipe`, keep everything in `out`"
+)->dict: # What went to `metrics.json`; empty in all processes but the first
+    "Train `recipe`, keep everything in `out`; raises `Stopped` after SIGINT and SIGTERM, and can go on exactly there"
     out = Path(out)
-    if not resume and (out/'recipe.json').exists(): start_run(recipe, out)         # refuse before any work
-    learn = recipe_learner(recipe, out, device, damaged)
-    if not resume: start_run(recipe, out)
-    elif (out/'last.pth').exists(): learn.load('last')
-    start,began = learn.epochs_done,time.perf_counter()
+    keep = KeepRun(out, save_every)                                                # refuse before any work
+    if num_distrib()>1:
+        from cyclegan_fastai.distributed import join_ranks
+        join_ranks(device)
+    def look():
+        if not resume and (out/'recipe.json').exists(): start_run(recipe, out)     # raises
+        check_folder(out)
+    _on_first(look)
+    if rank_distrib(): distrib_barrier()                                           # the first one draws or fetches the data
+    learn = recipe_learner(recipe, out, device, workers)
+    if not rank_distrib() and num_distrib()>1: distrib_barrier()
+    def begin():
+        check_folder(out, 5*12*total_params(learn.model)[0])                       # weights and Adam's two moments, in five files
+        if not resume: start_run(recipe, out)
+    _on_first(begin)
     if cbs: learn.remove_cbs([o for o in learn.cbs if isinstance(o, ProgressCallback)])
-    total = recipe.epochs+recipe.decay_epochs
-    with learn.no_logging() if cbs else nullcontext():
-        learn.fit_flat_lin(recipe.epochs, recipe.decay_epochs, start_epoch=start,
-                           cbs=[ShowSamples(max(1, total//40), folder=out/'samples'), KeepRun(out), *L(cbs)])
-    if found := learn.stop_on_non_finite.found: raise FloatingPointError(found['message'])
-    return finish_run(learn, recipe, out, time.perf_counter()-began, total-start)
+    several = num_distrib()>1
+    with (locked(out) if not rank_distrib() else nullcontext()), noted_signals() as keep.signals:
+        with learn.distrib_ctx() if several else nullcontext(), learn.no_logging() if cbs else nullcontext():
+            if resume: load_last(learn, out)
+            start,began,total = learn.epochs_done,time.perf_counter(),recipe.epochs+recipe.decay_epochs
+            learn.fit_flat_lin(recipe.epochs, recipe.decay_epochs, start_epoch=start,
+                               cbs=[ShowSamples(max(1, total//40), folder=out/'samples'), keep, *L(cbs)])
+        if found := learn.stop_on_non_finite.found: raise FloatingPointError(found['message'])
+        return {} if rank_distrib() else finish_run(learn, recipe, out, time.perf_counter()-began, total-start)
 
 # %% ../nbs/08a_experiment.ipynb #56478dc8
 def finish_run(
@@ -181,7 +127,9 @@ def finish_run(
     save_pictures(learn, out)
     film(out/'samples', out.resolve()/'film.webp')
     pairs = n_epochs*learn.dls.train.n
-    res = dict(domains=learn.domains, scores=[], history=learn.loss_terms.history, seconds=round(seconds, 1),
+    best = out/'best.json'
+    res = dict(domains=learn.domains, scores=[], best=json.loads(best.read_text()) if best.exists() else None,
+        history=learn.loss_terms.history, seconds=round(seconds, 1),
         ms_per_pair=round(1e3*seconds/pairs, 2) if pairs else None, pairs_per_epoch=learn.dls.train.n, device=str(learn.dls.device),
         threads=torch.get_num_threads(), torch=torch.__version__, python=platform.python_version(), recipe=asdict(recipe))
     if has_truth(learn.dls.path):
@@ -189,7 +137,7 @@ def finish_run(
             res['scores'] = truth_scores(*maps, learn.dls.path, recipe.size, learn.domains, dls_files(learn.dls)).to_dict('records')
     training = {k: res[k] for k in ('seconds','pairs_per_epoch','device','torch')}
     learn.translator('cpu', dict(recipe=asdict(recipe), scores=res['scores'], training=training)).save(out/'model.safetensors')
-    (out/'metrics.json').write_text(json.dumps(res, indent=1, ensure_ascii=False)+'\n')
+    write_json(res, out/'metrics.json')
     return res
 
 # %% ../nbs/08a_experiment.ipynb #dcfd3d95
@@ -205,11 +153,11 @@ def evaluate_run(
     recipe = load_recipe(run)
     if not (run/'last.pth').exists(): raise FileNotFoundError(f"`{run}` has no `last.pth` yet: let it train for an epoch")
     get_features(features)                                                    # refuse before any work
-    learn = recipe_learner(replace(recipe, data=data or recipe.data), run, device, 'skip')   # with a warning
+    learn = recipe_learner(replace(recipe, data=data or recipe.data, damaged='skip'), run, device)   # with a warning
     res = evaluate(learn.load('last', with_opt=False), learn.dls, features, n)
-    (run/'evaluation.json').write_text(json.dumps(res.to_dict(), indent=1, ensure_ascii=False)+'\n')
+    write_json(res.to_dict(), run/'evaluation.json')
     res.show()
-    _save(run/'evaluation.png', 130)
+    save_figure(run/'evaluation.png', 130)
     return res
 
 def data_distances(

@@ -6,12 +6,14 @@
 from __future__ import annotations
 from contextlib import nullcontext
 from fastai.vision.all import *
+from . import __version__
+from .disk import *
 from .game import *
 from .terms import *
 from .training import *
 
 # %% auto #0
-__all__ = ['random_state', 'set_random_state', 'GameLearner', 'CountEpochs', 'game_learner']
+__all__ = ['random_state', 'set_random_state', 'DamagedFile', 'GameLearner', 'CountEpochs', 'game_learner']
 
 # %% ../nbs/05a_gamelearner.ipynb #10cb4e72
 def random_state(
@@ -37,37 +39,42 @@ def set_random_state(
 # %% ../nbs/05a_gamelearner.ipynb #e0e8f3ee
 _numpy_scalars = [L, np._core.multiarray.scalar, np.dtype, *[getattr(np.dtypes, o) for o in np.dtypes.__all__]]  # a learning rate may be one
 
+class DamagedFile(ValueError): "A checkpoint that isn't what was written, or never was one; the message names it"
+
 def _read(file, device):
     "The content of a file of tensors; code that may be in it isn't run"
     if not file.exists(): raise FileNotFoundError(f"`{file}` doesn't exist: `save` writes to `path/model_dir`")
+    if not intact(file): raise DamagedFile(f"`{file}` is damaged: its checksums don't hold. Take an earlier file")
     try:
         with torch.serialization.safe_globals(_numpy_scalars): return torch.load(file, map_location=device, weights_only=True)
-    except Exception as e: raise ValueError(                           # a damaged file can fail anywhere
+    except Exception as e: raise DamagedFile(                           # a damaged file can fail anywhere
         f"`{file}` is damaged, or holds more than tensors, numbers and text, which `load` refuses ({type(e).__name__})") from e
 
 class GameLearner(Learner):
     "A `Learner` for any `Game`; saves and loads all that training needs to go on"
     epochs_done = 0 # Of the last or current fit: `start_epoch` to go on
+    batches_done = 0 # Of the epoch after these; 0 within a batch, where nothing is whole
+    _midway = _began = None # What `load` found of an epoch that isn't finished; random state in which the current one began
 
     def save(self, file, with_opt=True, pickle_protocol=2):
         "Save to `self.path/self.model_dir/file`; without `with_opt` the weights alone, averaged ones if there are any"
         if rank_distrib(): return
         file = join_path_file(file, self.path/self.model_dir, ext='.pth')
-        full,partial_file = with_opt and self.opt is not None,file.with_name(file.name+'.part')
-        with self.averaged(not full):
+        full = with_opt and self.opt is not None
+        with whole_file(file) as part, self.averaged(not full):
             state = get_model(self.model).state_dict()
             if full: state = dict(
-                model=state, opt=self.opt.state_dict(), epochs_done=self.epochs_done, random=random_state(self.dls.loaders),
-                callbacks={k: cb.state_dict() for k,cb in self._keepers().items()})
-            torch.save(state, partial_file, pickle_protocol=pickle_protocol)
-        return partial_file.replace(file)
+                version=__version__, model=state, opt=self.opt.state_dict(), epochs_done=self.epochs_done, random=random_state(self.dls.loaders),
+                callbacks={k: cb.state_dict() for k,cb in self._keepers().items()}, midway=self._epoch_so_far() if self.batches_done else None)
+            torch.save(state, part, pickle_protocol=pickle_protocol)
+        return file
 
     def load(self, file, device=None, with_opt=True, strict=True, weights_only=True):
         "Load what `save` wrote, and go on exactly there; whatever `weights_only`, no code is run from the file"
         file = join_path_file(file, self.path/self.model_dir, ext='.pth')
         state = _read(file, ifnone(device, get_model(self.model).device))
         try: get_model(self.model).load_state_dict(state['model'] if 'model' in state else state, strict=strict)
-        except (RuntimeError, TypeError) as e: raise ValueError(f"`{file}` holds networks of another shape: build the learner "
+        except (RuntimeError, TypeError) as e: raise ValueError(f"`{file}` holds networks of another shape{_other_version(state)}: build the learner "
             f"with the arguments that it was saved with.\n{e}") from None
         if with_opt: self._restore(state, file)
         elif hasattr(self, 'generator_ema'): self.generator_ema.load_state_dict(
@@ -76,7 +83,10 @@ class GameLearner(Learner):
 
     def export(self, fname='export.pkl', **kwargs):
         "Export for inference, without data, pools and optimizer; averaged generators, if there are any, as the generators"
-        with self.averaged(): super().export(fname, **kwargs)
+        kept,self._midway,self._began = (self._midway,self._began),None,None
+        try:
+            with self.averaged(): super().export(fname, **kwargs)
+        finally: self._midway,self._began = kept
 
     @property
     def metrics(self): return self._metrics
@@ -104,6 +114,7 @@ class GameLearner(Learner):
 # %% ../nbs/05a_gamelearner.ipynb #d1d92dad
 @patch
 def _restore(self:GameLearner, state, file):
+    self._midway = None
     if 'callbacks' not in state: return warn(f"`{file}` holds weights alone: optimizer, pools and random states stay as they are")
     if self.opt is None: self.create_opt()
     try: self.opt.load_state_dict(state['opt'])
@@ -111,10 +122,45 @@ def _restore(self:GameLearner, state, file):
         f"pass its `opt_func` to the learner, or load `with_opt=False`.\n{e}") from None
     cbs = self._keepers()
     for k,v in state['callbacks'].items():
-        if k in cbs: cbs[k].load_state_dict(v)
+        if k in cbs:
+            try: cbs[k].load_state_dict(v)
+            except (KeyError, TypeError, AttributeError) as e: raise ValueError(f"`{file}` holds a state of `{k}` that isn't known here "
+                f"({e!r}){_other_version(state)}: use the version that wrote it, or load `with_opt=False`") from None
         else: warn(f"`{file}` holds the state of `{k}`, which this learner doesn't have")
-    self.epochs_done = state['epochs_done']
+    self.epochs_done,midway = state['epochs_done'],state.get('midway')
+    self.batches_done = midway['batches'] if midway else 0
+    if midway: self._midway = {**midway, **{k: state[k] for k in ('epochs_done','callbacks','random')}}
     set_random_state(state['random'], self.dls.loaders)
+
+def _other_version(state):
+    v = state.get('version', __version__) if isinstance(state, dict) else __version__
+    return '' if v==__version__ else f' (cyclegan_fastai {v} wrote it, this is {__version__})'
+
+@patch
+def _epoch_so_far(self:GameLearner):
+    return dict(batches=self.batches_done, began=self._began, pct_train=self.pct_train, train_iter=self.train_iter)
+
+@patch
+def all_batches(self:GameLearner):
+    self.n_iter,batches = len(self.dl),enumerate(self.dl)
+    midway,self._midway = self._midway if self.training else None,None if self.training else self._midway
+    if midway and midway['epochs_done']==self.epoch: self._read_past(batches, midway)
+    elif self.training: self._began = random_state(self.dls.loaders)
+    for o in batches: self.one_batch(*o)
+
+@patch
+def _read_past(self:GameLearner, batches, midway):
+    "Past the batches that the epoch has had; then all is as it was after them"
+    if midway['batches']>self.n_iter: raise ValueError(f"the file was saved after batch {midway['batches']} of an epoch, which here has "
+        f"{self.n_iter}: load it with the data and the batch size that it was saved with")
+    self._began = midway['began']
+    set_random_state(self._began, self.dls.loaders)
+    for _ in range(midway['batches']): next(batches)
+    cbs = self._keepers()
+    for k,v in midway['callbacks'].items():
+        if k in cbs: cbs[k].load_state_dict(v)
+    self.pct_train,self.train_iter,self.batches_done = midway['pct_train'],midway['train_iter'],midway['batches']
+    set_random_state(midway['random'], self.dls.loaders)
 
 # %% ../nbs/05a_gamelearner.ipynb #d1d92dad-2
 @patch
@@ -144,10 +190,16 @@ def summary(self:GameLearner):
     return PrettyString(''.join(players) + '\n' + text)
 
 class CountEpochs(Callback):
-    "Keep `learn.epochs_done`, before the callbacks that save; looking and `lr_find` don't count"
+    "Keep `learn.epochs_done` and `learn.batches_done`, before the callbacks that save; looking and `lr_find` don't count"
     order = LossTerms.order+1
-    def before_train(self): self.learn.epochs_done = self.epoch
-    def after_train(self): self.learn.epochs_done = self.epoch+1
+    def before_train(self):
+        self.learn.epochs_done = self.epoch
+        if not self.learn._midway: self.learn.batches_done = 0
+    def before_batch(self):
+        if self.training: self.learn.batches_done = 0
+    def after_batch(self):
+        if self.training: self.learn.batches_done = self.iter+1
+    def after_train(self): self.learn.epochs_done,self.learn.batches_done = self.epoch+1,0
 
 # %% ../nbs/05a_gamelearner.ipynb #cb93dba4
 @delegates(Learner.__init__, but=['splitter','loss_func'])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from .disk import *
 from .photo import *
 from .tiles import *
 from .engines import *

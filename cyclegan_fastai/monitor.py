@@ -24,7 +24,7 @@ def real_threshold(
 # %% ../nbs/06_monitor.ipynb #b3581c21
 class CriticAccuracy(Callback):
     "Count how often each critic is right about real images and about fakes, by patches and by whole images"
-    order = LossTerms.order+1
+    order,hits = LossTerms.order+1,{}
     def before_train(self): self.hits = {}
     def before_validate(self): self.hits = {}
 
@@ -47,6 +47,8 @@ class CriticAccuracy(Callback):
         self.learn.loss_terms.row.update({f'{split}_{k}': float(hits)/n for k,(hits,n) in rank_sums(self.hits).items()})
     def after_train(self): self._keep('train')
     def after_validate(self): self._keep('valid')
+    def state_dict(self): return dict(hits={k: (int(v), n) for k,(v,n) in self.hits.items()})       # of the current epoch
+    def load_state_dict(self, state): self.hits = state['hits']
 
 # %% ../nbs/06_monitor.ipynb #eb59ea7a
 EQUILIBRIUM = dict(least_squares=dict(adversarial=.25, critic=.5), cross_entropy=dict(adversarial=math.log(2), critic=2*math.log(2)),

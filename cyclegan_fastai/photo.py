@@ -4,8 +4,6 @@
 
 # %% ../nbs/00c_photo.ipynb #b881b030
 from __future__ import annotations
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ from PIL import Image,ImageOps
 
 # %% auto #0
 __all__ = ['DamagedImage', 'NoImage', 'TooManyPixels', 'open_photo', 'to_rgb', 'split_alpha', 'as_photo', 'like', 'scaled',
-           'image_endings', 'whole_file']
+           'image_endings']
 
 # %% ../nbs/00c_photo.ipynb #2564a5f7
 class DamagedImage(ValueError): "An image file that can't be decoded, or may not be; the message names it"
@@ -110,16 +108,3 @@ def scaled(
 def image_endings()->set: # Such as '.jpg'
     "The endings of all kinds of image that Pillow can open"
     return {k for k,v in Image.registered_extensions().items() if v in Image.OPEN and Image.MIME.get(v, '').startswith('image/')}
-
-# %% ../nbs/00c_photo.ipynb #b9cb7e53
-@contextmanager
-def whole_file(
-    path:Path, # What to write; its folder is made
-)->Iterator[Path]: # Write to this
-    "A file that appears whole, or not at all"
-    part = path.with_name(path.name+'.part')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield part
-        part.replace(path)
-    finally: part.unlink(missing_ok=True)

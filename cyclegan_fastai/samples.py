@@ -7,6 +7,7 @@ from __future__ import annotations
 import matplotlib
 from fastai.vision.all import *
 from PIL import ImageDraw,ImageFont
+from .disk import *
 from .data import show_rows
 
 # %% auto #0
@@ -89,7 +90,7 @@ class ShowSamples(Callback):
         self.shown_at = -1
         for k,f in sample_files(self.folder).items():
             if k>len(self.learn.loss_terms.history): f.unlink()
-        self._visit()
+        if not getattr(self.learn, 'batches_done', 0): self._visit()              # else it goes on within an epoch, and has been here
 
     def after_epoch(self): self._visit()
     def after_fit(self): self._visit(every=1)
@@ -123,8 +124,7 @@ def picture(self:ShowSamples,
 @patch
 def _show(self:ShowSamples, im, done):
     fn = self.folder/f'epoch_{done:04d}.png'
-    im.save(fn.with_suffix('.part'), format='png')
-    fn = fn.with_suffix('.part').replace(fn)
+    with whole_file(fn) as part: im.save(part, format='png')
     self._log(im, done)
     if IN_NOTEBOOK and hasattr(self.learn, 'progress'):
         from IPython import display
@@ -168,11 +168,11 @@ def film(
     if out.suffix not in ('.webp','.gif'): raise ValueError(f"`out` must end with .webp or .gif, got {out.name!r}")
     if not files: raise ValueError(f"`folder` {folder} holds no `epoch_0000.png` and so on: train with `ShowSamples` first")
     ims = [Image.open(o).convert('RGB') for o in files]
-    size,part = tuple(map(max, zip(*(o.size for o in ims)))),out.with_name(out.name+'.part')
+    size = tuple(map(max, zip(*(o.size for o in ims))))
     ims = [o.crop((0,0,*size)) for o in ims]                # later pictures may be of more images
-    ims[0].save(part, format=out.suffix[1:], save_all=True, append_images=ims[1:], duration=[ms]*(len(ims)-1)+[hold], loop=0,
-                **(dict(quality=75, method=5) if out.suffix=='.webp' else {}))
-    return part.replace(out)
+    with whole_file(out) as part: ims[0].save(part, format=out.suffix[1:], save_all=True, append_images=ims[1:], loop=0,
+        duration=[ms]*(len(ims)-1)+[hold], **(dict(quality=75, method=5) if out.suffix=='.webp' else {}))
+    return out
 
 @patch
 @delegates(film, but='folder')

@@ -11,6 +11,7 @@ from importlib.resources import files as resources
 from importlib.util import find_spec
 from pathlib import Path
 
+from .disk import *
 from .photo import *
 from .inference import *
 
@@ -84,11 +85,8 @@ def fetch_ort(
     try: read_ort(folder); return folder
     except (FileNotFoundError, ValueError): pass                                     # not there, or not as it should be
     with tempfile.TemporaryDirectory() as tmp: files = read_ort(_pack(tmp))
-    folder.mkdir(parents=True, exist_ok=True)
     for name,content in files.items():
-        part = folder/f'{name}.{os.getpid()}.part'
-        part.write_bytes(content)
-        part.replace(folder/name)
+        with whole_file(folder/name) as part: part.write_bytes(content)
     return folder
 
 # %% ../nbs/10b_web.ipynb #b34b6015
