@@ -65,7 +65,9 @@ def save_figure(
     finally: plt.close()
 
 # %% ../nbs/08c_checkpoints.ipynb #6833bde1
-class Stopped(KeyboardInterrupt): "A signal ended training between two batches, and all is saved; the message says how far it came"
+class Stopped(KeyboardInterrupt):
+    "A signal ended training between two batches, and all is saved; the message says how far it came"
+    number = signal.SIGINT
 
 class KeepRun(Callback):
     "Keep the last checkpoint, the one before and the best, and pictures ten times in a run; stop at a batch's end if asked"
@@ -100,7 +102,9 @@ class KeepRun(Callback):
 
     def _stop(self, where):
         name = self.signals[0].name if self.signals else 'another process'
-        raise Stopped(f'{name} stopped training {where} of {self.n_epoch}; all is saved')
+        e = Stopped(f'{name} stopped training {where} of {self.n_epoch}; all is saved')
+        e.number = int(self.signals[0] if self.signals else signal.SIGTERM)
+        raise e
 
     def _save(self):
         if rank_distrib(): return

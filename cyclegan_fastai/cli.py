@@ -6,7 +6,7 @@
 __all__ = ['app', 'main', 'train', 'evaluate', 'bench']
 
 # %% ../nbs/11_cli.ipynb #78a2ebec
-import json,shlex,sys,warnings
+import json,os,shlex,sys,warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated,Optional
@@ -27,17 +27,23 @@ def main():
     "Entry point: the verbs, with errors in one line"
     debug = '--debug' in sys.argv
     if debug: sys.argv.remove('--debug')
-    else: warnings.filterwarnings('ignore')
+    else:
+        warnings.filterwarnings('ignore')
+        warnings.filterwarnings('default', category=UserWarning, module=r'cyclegan_fastai\.')
+        warnings.showwarning = lambda message, *_: print(f'Note: {message}', file=sys.stderr)
     try: app()
-    except (ValueError, TypeError, OSError, ArithmeticError, ImportError) as e:
-        if debug: raise
-        Console(stderr=True).print('[bold red]Error:[/] ', end=''); print(e, file=sys.stderr)
+    except (ValueError, TypeError, OSError, ArithmeticError, ImportError, MemoryError, RuntimeError) as e:
+        full = isinstance(e, MemoryError) or 'out of memory' in str(e) or "can't allocate memory" in str(e)
+        if debug or isinstance(e, RuntimeError) and not full: raise
+        Console(stderr=True).print('[bold red]Error:[/] ', end='')
+        print(f'the memory is full: pass a smaller `--bs`, `--size` or `--width` ({str(e).splitlines()[0] if str(e) else "MemoryError"})' if full else e,
+              file=sys.stderr)
         sys.exit(2)
 
 # %% ../nbs/11_cli.ipynb #5d6aabd4
 def _recipe(data, out, resume, changes):
     "The recipe that the options ask for, and the folder of its run"
-    from cyclegan_fastai.experiment import PAPER,QUICK,load_recipe
+    from cyclegan_fastai.recipe import PAPER,QUICK,load_recipe
     stem = 'seasons' if data is None else data.rstrip('/').rsplit('/', 1)[-1].split('.')[0]
     if resume:
         out = Path('runs')/stem if out is None else out
@@ -69,7 +75,10 @@ def train(
     seed: Annotated[Optional[int], typer.Option(help='Of everything random')] = None,
     out: Annotated[Optional[Path], typer.Option(help='Folder of the run; `runs/<name>` if left out')] = None,
     resume: Annotated[bool, typer.Option('--resume', help='Go on with the run in `--out`')] = False,
-    skip_damaged: Annotated[bool, typer.Option('--skip-damaged', help='Leave out files that cannot be read, instead of stopping')] = False,
+    save_every: Annotated[Optional[int], typer.Option(help='Batches from checkpoint to checkpoint within an epoch; else there is one at its end')] = None,
+    workers: Annotated[int, typer.Option(help='Processes that decode images, for large ones; the result is the same')] = 0,
+    deterministic: Annotated[Optional[bool], typer.Option('--deterministic', help='The same bits every time, on a GPU, too, where that is slower')] = None,
+    skip_damaged: Annotated[Optional[bool], typer.Option('--skip-damaged', help='Leave out files that cannot be read, instead of stopping')] = None,
     as_json: Json = False,
 ):
     """Train a CycleGAN.
@@ -77,24 +86,36 @@ def train(
     With no options: drawn landscapes, a small network, a few minutes on two CPU cores. With `--data` the published recipe
     (six residual blocks of width 64, batch 1, 100 + 100 epochs), which wants a GPU; say less with `--epochs`, `--blocks`, `--width`.
 
-    In `--out` afterwards: `sample_grid.png`, `losses.png`, `samples` and `film.webp`, `metrics.json`, `model.safetensors`, `recipe.json`, and `last.pth` for `--resume`.
+    In `--out` afterwards: `sample_grid.png`, `losses.png`, `samples` and `film.webp`, `metrics.json`, `model.safetensors`, `recipe.json`, `last.pth` for `--resume`,
+    and the best model by the held-out images, `best.safetensors`. Ctrl-C, or SIGTERM, ends training at a batch and loses nothing.
+    Several GPUs: `torchrun --nproc-per-node 8 -m cyclegan_fastai.cli train …`; `--bs` is each one's.
     """
     changes = dict(size=size, epochs=epochs, decay_epochs=decay_epochs, bs=bs, blocks=blocks, width=width, lr=lr, identity=identity,
-                   ema=ema, augment=augment, seed=seed)
+                   ema=ema, augment=augment, seed=seed, deterministic=deterministic, damaged='skip' if skip_damaged else None)
     recipe,out = _recipe(data, out, resume, changes)
     from cyclegan_fastai.experiment import run_experiment
+    from cyclegan_fastai.checkpoints import Stopped
     from cyclegan_fastai.photo import DamagedImage
-    progress = terminal_progress()
+    if int(os.environ.get('WORLD_SIZE', 1))>1:                                       # torchrun has started several
+        from cyclegan_fastai.distributed import join_ranks
+        from cyclegan_fastai.terms import gathered
+        join_ranks(device)
+        out = gathered(out)[0]
+    first = os.environ.get('RANK', '0')=='0'
+    progress = terminal_progress(f'{"Going on with" if resume else "Training"} {recipe}\nEverything goes to {out}/ — look at sample_grid.png while it runs.')
+    again = f'cyclegan-fastai train --resume --out {shlex.quote(str(out))}'
     with only_json(as_json):
-        console.print(f'{"Going on with" if resume else "Training"} {recipe}\nEverything goes to {out}/ — look at sample_grid.png while it runs.',
-                      markup=False, highlight=False)
-        try: res = run_experiment(recipe, out, resume, device, 'skip' if skip_damaged else 'error', cbs=progress)
+        try: res = run_experiment(recipe, out, resume, device, save_every, workers, cbs=progress if first else None)
         except DamagedImage as e: raise DamagedImage(str(e).replace("`damaged='skip'`", '`--skip-damaged`')) from None
-        except KeyboardInterrupt:
-            console.print(f'\nStopped. To go on from the last whole epoch: cyclegan-fastai train --resume --out {shlex.quote(str(out))}', markup=False)
-            raise typer.Exit(130) from None
+        except OSError as e:
+            if first and (out/'last.pth').exists(): raise type(e)(f'{e}. To go on from the last checkpoint: {again}') from None
+            raise
+        except KeyboardInterrupt as e:
+            said = f'{e}. To go on exactly there' if isinstance(e, Stopped) else 'Stopped. To go on from the last checkpoint'
+            if first: console.print(f'\n{said}: {again}', markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(128+getattr(e, 'number', 2)) from None
         finally: progress.close()
-    print(json.dumps(res, ensure_ascii=False)) if as_json else _report(res, out)
+    if first: print(json.dumps(res, ensure_ascii=False)) if as_json else _report(res, out)
 
 # %% ../nbs/11_cli.ipynb #346b80eb
 def _print_truth(scores):
@@ -116,6 +137,8 @@ def _report(res, out):
         last = res['history'][-1]
         console.print(f'Held out: an image comes back from its round trip with a mean error of {last["valid_cycle_a"]/2:.1%} ({a}) and '
                       f'{last["valid_cycle_b"]/2:.1%} ({b}) of the range.', highlight=False)
+    if (best := res['best']) and best['epoch']<len(res['history']): console.print(
+        f'The best, by {best["measure"]} of held-out images, was epoch {best["epoch"]}: {out}/best.safetensors', markup=False, highlight=False)
     for k,v in res['history'][-1].get('alarms', {}).items(): console.print(f'Alarm at the end: {k.replace("_", " ")}: {v}.', style='red', markup=False, highlight=False)
     console.print(f'''
 Look at    {out}/sample_grid.png, losses.png and film.webp
@@ -146,9 +169,9 @@ def evaluate(
     with only_json(as_json): res = evaluate_run(run, data, features, n, device)
     if as_json: print(json.dumps(res.to_dict(), ensure_ascii=False)); return
     made = res.table.direction==res.table.images
+    share = lambda made, way: f'{way:.0f}' if made and way==way else ''             # nan: nothing to tell apart
     rows = [{'images': o.images, 'n': o.n, 'KID × 1000': f'{o.kid:.2f} ± {o.kid_sd:.2f}', 'Fréchet': o.frechet,
-             '% of the way by KID': f'{o.kid_way:.0f}' if m else '', 'by Fréchet': f'{o.frechet_way:.0f}' if m else ''}
-            for m,o in zip(made, res.table.itertuples())]
+             '% of the way by KID': share(m, o.kid_way), 'by Fréchet': share(m, o.frechet_way)} for m,o in zip(made, res.table.itertuples())]
     print_table(rows, title=res.features)
     print_table([{'': k, **{d: float(v) for d,v in o.items()}} for k,o in res.checks.iterrows()], title='Held-out images')
     if res.truth is not None: _print_truth(res.truth.to_dict('records'))

@@ -55,7 +55,9 @@ def progress_bars():
     return Bars(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True)
 
 # %% ../nbs/10_terminal.ipynb #525fd65a
-def terminal_progress():
+def terminal_progress(
+    title:str='', # What to say when training begins
+):
     "A callback that shows one bar for the whole run, a line for each tenth of it, and alarms"
     from fastai.callback.core import Callback
     from rich.progress import BarColumn,MofNCompleteColumn,Progress,TextColumn,TimeElapsedColumn,TimeRemainingColumn
@@ -68,11 +70,12 @@ def terminal_progress():
                                 TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn(), console=console, transient=True)
             n = self.dls.train.n//self.dls.train.bs*self.dls.train.bs
             self.task = self.bar.add_task('', total=self.n_epoch*n, at=f'0/{self.n_epoch}')
+            if title: console.print(title, markup=False, highlight=False)
             self.bar.start()
             self.alarms = set()
         def before_train(self):
             self.bar.update(self.task, at=f'{self.epoch+1}/{self.n_epoch}', completed=self.epoch*len(self.dls.train)*self.dls.train.bs)
-        def after_batch(self): self.bar.advance(self.task, self.dls.train.bs)
+        def after_batch(self): self.bar.update(self.task, completed=(self.epoch*len(self.dls.train)+self.iter+1)*self.dls.train.bs)
         def after_epoch(self):
             done,history = self.epoch+1,self.learn.loss_terms.history
             alarms = history[-1].get('alarms', {})

@@ -31,7 +31,8 @@ def test_train_translate_resume(run, tmp_path):
     code, out, err = run('train', '--data', sample, *small, '--out', 'my run')
     assert code==0, err
     made = {o.name for o in (tmp_path/'my run').iterdir()}
-    assert made=={'sample_grid.png', 'losses.png', 'film.webp', 'samples', 'metrics.json', 'model.safetensors', 'recipe.json', 'last.pth'}
+    assert made=={'sample_grid.png', 'losses.png', 'film.webp', 'samples', 'metrics.json', 'model.safetensors', 'recipe.json', 'last.pth',
+                  'before_last.pth', 'best.pth', 'best.json', 'best.safetensors'}
     res = json.loads((tmp_path/'my run'/'metrics.json').read_text())
     assert len(res['history'])==2 and len(res['scores'])==6 and res['pairs_per_epoch']==24
     for o in res['scores']:
