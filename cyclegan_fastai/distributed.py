@@ -30,7 +30,11 @@ def join_ranks(
     timeout:int=600, # Seconds that a process waits for the others before it gives up
 ):
     "Meet the other processes that `torchrun` or `accelerate launch` has started; nothing if there are none"
-    if num_distrib()>1: PartialState(cpu=str(device)=='cpu', timeout=timedelta(seconds=timeout))
+    if num_distrib()<2: return
+    cpu = torch.device(ifnone(device, default_device())).type in ('cpu','mps')
+    PartialState(cpu=cpu, timeout=timedelta(seconds=timeout))
+    if not torch.distributed.is_initialized(): raise RuntimeError("Accelerate was asked before `join_ranks`, and found no other process: "
+        "call `join_ranks` first of all")
 
 # %% ../nbs/05b_distributed.ipynb #5bfc8da3
 class RankDL(DistributedDL):
@@ -113,8 +117,9 @@ def to_distributed(self:GameLearner,
 ):
     "Train on all processes, if there are several"
     if num_distrib()<2: return self
-    cpu = get_model(self.model).device.type=='cpu'
-    join_ranks('cpu' if cpu else None, timeout)
+    device = get_model(self.model).device
+    join_ranks(device, timeout)
+    cpu = device.type=='cpu'
     self.add_cb(RankTrainer(sync_bn and not cpu, cpu=cpu, **kwargs))
     if rank_distrib(): self.remove_cb(ProgressCallback)
     return self
@@ -128,6 +133,7 @@ def distrib_ctx(self:GameLearner, **kwargs):
         with Learner.distrib_ctx(self, **kwargs): yield self
     except RuntimeError as e:
         if not (isinstance(e, torch.distributed.DistError) or 'gloo' in str(e)): raise
+        cause = re.sub(r'^\s*\[\S*\] ', '', str(e).splitlines()[-1]).split('. ')[0]         # without a place in PyTorch's source
         raise ConnectionError(f"process {rank_distrib()} of {num_distrib()} ends, because another one was killed, failed, or didn't answer in time: "
             "its own last words may say why. Lost is the work since the last checkpoint: start all of them again with `--resume`, or with "
-            f"`learn.load` and `start_epoch=learn.epochs_done` ({str(e).splitlines()[0][:200]})") from e
+            f"`learn.load` and `start_epoch=learn.epochs_done` ({cause})") from e
