@@ -1,6 +1,6 @@
 "The same recipe, the same bits: in another process, and however many processes decode"
-import hashlib, json, os, subprocess, sys
-from dataclasses import asdict, replace
+import hashlib, os, subprocess, sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest, torch
@@ -29,9 +29,12 @@ def recipe(tmp_path_factory):
     path = seasons(n_train=7, n_test=4, size=32, path=tmp_path_factory.mktemp('data')/'drawn')
     return Recipe(str(path), size=32, epochs=1, decay_epochs=1, bs=3, blocks=1, width=4, ema=.9, augment='full', deterministic=True)
 
-def in_another_process(recipe, out, workers):
+def on_the_command_line(recipe, out, workers):
+    options = {o: getattr(recipe, o) for o in 'data size epochs decay_epochs bs blocks width ema augment seed'.split()}
+    args = [o for k,v in options.items() for o in (f'--{k.replace("_", "-")}', str(v))]
     env = {k: v for k,v in os.environ.items() if k!='PYTHONDONTWRITEBYTECODE'} | dict(OMP_NUM_THREADS='1', MPLBACKEND='agg', PYTHONHASHSEED='random')
-    done = subprocess.run([sys.executable, __file__, json.dumps(asdict(recipe)), out, str(workers)], env=env, capture_output=True, text=True)
+    done = subprocess.run([Path(sys.executable).parent/'cyclegan-fastai', 'train', *args, '--deterministic', '--workers', str(workers),
+                           '--device', 'cpu', '--out', out], env=env, capture_output=True, text=True)
     assert not done.returncode, done.stdout+done.stderr
     return result(out)
 
@@ -44,11 +47,9 @@ def in_this_process(recipe, out, workers):
 
 def test_the_same_bits(recipe, tmp_path):
     "Two processes, and 0, 1, 2 that decode; weights, optimizer, pools, averages, record and random states"
-    first = in_another_process(recipe, tmp_path/'a', 0)
+    first = on_the_command_line(recipe, tmp_path/'a', 0)
     assert {'model','opt','random','callbacks'}<=first.keys()
-    assert in_another_process(recipe, tmp_path/'b', 2)==first
+    assert on_the_command_line(recipe, tmp_path/'b', 2)==first
     for workers in (0,1): assert in_this_process(recipe, tmp_path/f'{workers} here', workers)==first
     assert in_this_process(replace(recipe, seed=43), tmp_path/'other', 0)['model']!=first['model']
     print('lost between two runs: nothing')
-
-if __name__=='__main__': run_experiment(Recipe(**json.loads(sys.argv[1])), Path(sys.argv[2]), device='cpu', workers=int(sys.argv[3]))
