@@ -1,5 +1,5 @@
 "Two real processes: the same training as one, and an end for both when one is lost"
-import os, random, signal, socket, subprocess, sys, time
+import json, os, random, signal, socket, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np, pytest, torch
@@ -226,6 +226,28 @@ def test_one_is_lost_torchrun_ends_all(tmp_path, lost):
     assert run.returncode==1 and 'exitcode  : -9' in run.stderr
     assert make(tmp_path, 2).load('last').epochs_done==1
     lost('at most the work since the last checkpoint')
+
+def test_a_scheduler_ends_the_command_line(tmp_path, lost):
+    "SIGTERM to torchrun, as SLURM sends it ahead of the time limit: all stop at the same batch, the first one saves; then it goes on"
+    seasons(n_train=8, n_test=4, size=32, path=tmp_path/'seasons')
+    launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '-m', 'cyclegan_fastai.cli', 'train',
+              '--device', 'cpu', '--out', str(tmp_path/'run')]
+    small = '--size 32 --blocks 0 --width 4 --bs 2 --epochs 0 --augment flip'.split()
+    p = subprocess.Popen([*launch, '--data', str(tmp_path/'seasons'), '--decay-epochs', '16', *small], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait = time.monotonic()+60
+        while not (tmp_path/'run'/'last.pth').exists() and p.poll() is None and time.monotonic()<wait: time.sleep(.05)
+        p.terminate()
+        said,_ = p.communicate(timeout=30)
+    finally: p.kill()
+    assert p.returncode and said.count('SIGTERM stopped training after')==1 and 'all is saved' in said
+    assert not list((tmp_path/'run').glob('*.part')) and not (tmp_path/'run'/'metrics.json').exists()
+    done = torch.load(tmp_path/'run'/'last.pth', weights_only=False)['epochs_done']
+    assert 1<=done<16
+    said = subprocess.run([*launch, '--resume'], env=env, capture_output=True, text=True, check=True, timeout=90).stdout
+    history = json.loads((tmp_path/'run'/'metrics.json').read_text())['history']
+    assert [o['epoch'] for o in history]==list(range(16)) and said.count('Trained: 16 epochs')==1
+    lost('nothing')
 
 def test_without_accelerate(monkeypatch):
     monkeypatch.delitem(sys.modules, 'cyclegan_fastai.distributed', raising=False)
