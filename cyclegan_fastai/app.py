@@ -4,7 +4,7 @@
 
 # %% ../nbs/10a_app.ipynb #98ccfde5
 from __future__ import annotations
-import atexit,json,os,re,shutil,sys,tempfile
+import atexit,json,os,re,shutil,socket,sys,tempfile
 from html import escape
 from importlib.metadata import metadata,version
 from importlib.resources import files
@@ -13,6 +13,7 @@ from string import Template
 
 import numpy as np
 from PIL import Image
+from .checks import *
 from .engines import need
 from .inference import Translator
 from .landscape import Scene,draw_scene
@@ -182,6 +183,14 @@ def translator_app(
     return app
 
 # %% ../nbs/10a_app.ipynb #da164889
+def _check_host(host, port):
+    try:
+        with socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET) as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind((host, port or 0))
+    except (OSError, TypeError, UnicodeError): raise OSError(
+        f"nothing can listen at {host}:{port or '7860 to 7959'}: pass another `port`, or a `host` that is this machine's") from None
+
 def launch_app(
     t:Translator, # The model
     host:str='127.0.0.1', # Address to listen at: this machine alone; '0.0.0.0' for everybody who reaches it
@@ -193,6 +202,10 @@ def launch_app(
     max_pixels:int=25_000_000, # The same
 ): # `gradio.Blocks`; its `local_url` is the page's address
     "Serve the page of a model"
+    if port is not None: check_whole('port', port, 1, 65535)
+    check_number('max_mb', max_mb, '(0, inf)', 20)
+    check_whole('max_pixels', max_pixels)
+    _check_host(host, port)
     gr,dark,darker = _gradio(),'*primary_700','*primary_800'
     theme = gr.themes.Default(primary_hue='teal', neutral_hue='slate', font=['system-ui','sans-serif'], font_mono=['ui-monospace','monospace']).set(
         body_background_fill='*neutral_50', button_primary_background_fill=dark, button_primary_background_fill_dark=dark,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 from .disk import *
+from .checks import *
 from .photo import *
 from .inference import *
 from .video import *
@@ -90,7 +91,11 @@ def find_images(
     to:str, # Domain to translate to, for their names
 )->list[Job]: # In the order of the sources
     "What there is to translate, and where each result goes"
-    out,jobs = Path(out),{}
+    if isinstance(sources, (str,Path)): sources = [sources]
+    out,jobs = check_path('out', out),{}
+    if not (sources := [check_path('sources', o) if isinstance(o, Path) else str(check_path('sources', o)) and o for o in sources]): raise ValueError(
+        "`sources` is empty: pass image files, folders or patterns")
+    if not isinstance(to, str) or not to: raise ValueError(f"`to` must be the name of a domain, got {to!r}: pass `t.target()`")
     if out.exists() and not out.is_dir(): raise NotADirectoryError(f"`out` must be a folder, and `{out}` is a file")
     for source in sources:
         root,files = _source(source, out)

@@ -42,8 +42,9 @@ def translate(
     from cyclegan_fastai.inference import Translator,model_files
     t = Translator.load(run, device, trust)
     jobs = find_images(images, out, t.target(to))
-    with only_json(as_json),progress_bars() as bars:
-        todo = translate_files(t, jobs, to, size, overwrite, model_files(run), bars.inner)
+    bars = progress_bars()
+    todo = translate_files(t, jobs, to, size, overwrite, model_files(run), bars.inner)
+    with only_json(as_json),bars:
         rows = list(bars.track(todo, total=len(jobs), description='images'))
     print_table(rows, True) if as_json else _report(rows, t, out)
     if any(o['status']=='failed' for o in rows): raise typer.Exit(1)

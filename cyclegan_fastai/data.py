@@ -7,6 +7,8 @@ from __future__ import annotations
 from operator import itemgetter
 
 from fastai.vision.all import *
+from .checks import *
+from .engines import check_device
 from .photo import *
 from .files import *
 
@@ -26,8 +28,7 @@ class CropBatch(RandTransform):
 
     def encodes(self, x:TensorImage):
         n,c,h,w = x.shape
-        i = (torch.randint(0, d-self.size+1, (n,1), device=x.device) + torch.arange(self.size, device=x.device) for d in (h,w))
-        rows,cols = i                                                                             # (n, size) each
+        rows,cols = (torch.randint(0, d-self.size+1, (n,1), device=x.device) + torch.arange(self.size, device=x.device) for d in (h,w))   # (n, size) each
         n,c = torch.arange(n, device=x.device), torch.arange(c, device=x.device)
         return x[n[:,None,None,None], c[:,None,None], rows[:,None,:,None], cols[:,None,None,:]]   # (n, c, size, size)
 
@@ -41,8 +42,7 @@ class AugmentEach(ItemTransform):
         super().__init__()
 
     def encodes(self, b):
-        x = self.tfms(TensorImage(torch.cat(b)))   # (2n, c, h, w)
-        return tuple(x.split(len(b[0])))
+        return tuple(self.tfms(TensorImage(torch.cat(b))).split(len(b[0])))   # of (2n, c, h, w)
 
 def unpaired_tfms(
     flip:bool=True, # Mirror half of the images
@@ -52,8 +52,9 @@ def unpaired_tfms(
     p:float=0.75, # Probability of rotation, of zoom, and of lighting
 )->list:
     "The augmentation of the recipe: flip, rotation, zoom and lighting; the cut to `size` comes after"
-    return aug_transforms(do_flip=flip, max_rotate=max_rotate, max_zoom=max_zoom, max_lighting=max_lighting,
-                          max_warp=0, p_affine=p, p_lighting=p)
+    for k,v,most in (('max_rotate', max_rotate, 180), ('max_lighting', max_lighting, 1), ('p', p, 1), ('max_zoom', max_zoom, 10)):
+        check_number(k, v, f'[{int(k=="max_zoom")}, {most}]')
+    return aug_transforms(do_flip=flip, max_rotate=max_rotate, max_zoom=max_zoom, max_lighting=max_lighting, max_warp=0, p_affine=p, p_lighting=p)
 
 # %% ../nbs/00_data.ipynb #e202b41b
 class ResizeTo(Resize):
@@ -63,7 +64,7 @@ class ResizeTo(Resize):
         load:int, # Pixels a side before the random cut
         method:str='squish', # 'squish' as the original, 'crop' to keep proportions, 'pad'
     ):
-        if method not in ('squish','crop','pad'): raise ValueError(f"`method` must be 'squish', 'crop' or 'pad', got {method!r}")
+        check_choice('method', method, ('squish','crop','pad'))
         super().__init__(load, method=method)
         self.sizes = ((load,load), (size,size))
 
@@ -98,8 +99,7 @@ class UnpairedDL(TfmdDL):
             "each needs one at least; move some, or choose another splitter")
         self.n = max(len(self.idxs_a), len(self.idxs_b))
 
-    @property
-    def n_inp(self): return 2
+    n_inp = 2
     @property
     def size(self): return next(o.sizes[1][0] for o in self.after_item.fs if isinstance(o, ResizeTo))
 
@@ -132,13 +132,12 @@ def show_rows(
     title:str='', # Over it all
 )->plt.Figure:
     "Rows of images, each row with its title at the left"
-    n = min(max_n, min(len(o) for o in rows.values()))
+    n = min(check_whole('max_n', max_n), min(len(o) for o in rows.values()))
     w,h,left,top = imsize*n,imsize*len(rows),.25*any(rows),.25*bool(title)
     fig,axs = plt.subplots(len(rows), n, figsize=(w+left, h+top), squeeze=False, gridspec_kw=dict(
         left=left/(w+left), right=1, bottom=0, top=h/(h+top), wspace=.06, hspace=.06))
     for ax_row,(name,images) in zip(axs, rows.items()):
-        for ax,x in zip(ax_row, images):
-            x = x.detach().float().cpu()
+        for ax,x in zip(ax_row, (o.detach().float().cpu() for o in images)):
             ax.imshow(((x+1)/2 if signed else x).clamp(0,1).permute(1,2,0).numpy(), cmap='gray', vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[], frame_on=False)
         ax_row[0].set_ylabel(name, fontsize=9)
@@ -161,14 +160,16 @@ def load_images(
     method:str='squish', # As in `ResizeTo`
 )->Tensor: # (n, 3, size, size) in [-1, 1]
     "Files as one tensor, without chance"
-    resize = Resize(size, method=method)
+    if not len(fns): raise ValueError("`fns` is empty: pass one image file at least")
+    resize = ResizeTo(size, check_whole('size', size, 1, 8192), method)
     return torch.stack([tensor(np.array(resize(open_image(o), split_idx=1))) for o in fns]).permute(0,3,1,2)/127.5 - 1
 
 # %% ../nbs/00_data.ipynb #f6e05b18
 def _check_sizes(size, load):
     "`load`, about an eighth above `size` where it isn't given (the original's 286 for 256)"
-    load = round(size*1.125) if load is None else load
-    if size<24 or size%4: raise ValueError(f"`size` must be a multiple of 4 and at least 24, which the critic's strides need, got {size}")
+    if isinstance(size, int) and (size<24 or size%4): raise ValueError(
+        f"`size` must be a multiple of 4 and at least 24, which the critic's strides need, got {size}: pass {max(24, round(size/4)*4)}")
+    size = check_whole('size', size, 24, 8192); load = check_whole('load', round(size*1.125) if load is None else load, 1, 16384)
     if load<size: raise ValueError(f"`load` must be at least `size` ({size}), got {load}: images are enlarged to `load`, then cut to `size`")
     return load
 
@@ -182,6 +183,9 @@ def UnpairedBlock(
 )->TransformBlock: # Images leave as float in [-1, 1]
     "One image of one of two domains; its loader brings together pairs"
     load = _check_sizes(size, load)
+    check_callable('domain_func', domain_func, 'parent_label')
+    if not (aug_tfms is None or isinstance(aug_tfms, (list,tuple)) and all(map(callable, aug_tfms))): raise ValueError(
+        f"`aug_tfms` must be a list of fastai's batch transforms, such as `[Flip()]`, or [] for none, got {aug_tfms!r}")
     tfms = [*(unpaired_tfms() if aug_tfms is None else aug_tfms), *([CropBatch(size)] if load>size else [])]
     return TransformBlock(type_tfms=open_image, item_tfms=ResizeTo(size, load, method), dl_type=UnpairedDL,
         batch_tfms=[IntToFloatTensor(), *([AugmentEach(tfms)] if tfms else []), Normalize.from_stats([.5]*3, [.5]*3, cuda=False)],
@@ -200,7 +204,8 @@ def _sound(files, damaged):
 
 def _check_bs(bs, files):
     n = max(len(files.train_a), len(files.train_b))
-    if not 1<=bs<=n: raise ValueError(f"`bs` must be between 1 and the {n} pairs of an epoch, got {bs}: pass another `bs`")
+    if isinstance(bs, int) and not 1<=bs<=n: raise ValueError(f"`bs` must be between 1 and the {n} pairs of an epoch, got {bs}: pass another `bs`")
+    check_whole('bs', bs)
 
 class UnpairedDataLoaders(DataLoaders):
     "`DataLoaders` of two domains, from folders"
@@ -216,16 +221,16 @@ class UnpairedDataLoaders(DataLoaders):
         **kwargs
     ):
         "From lists of files"
-        if damaged not in ('error','skip'): raise ValueError(f"`damaged` must be 'error' or 'skip', got {damaged!r}")
+        if not isinstance(files, UnpairedFiles): raise TypeError(f"`files` must be `UnpairedFiles`, got {type(files).__name__}: `from_folder` takes a folder")
+        check_choice('damaged', damaged, ('error','skip')); check_whole('num_workers', num_workers, 0, 1024)
+        path,device = check_path('path', path),check_device(device)
         _check_bs(bs, files)
-        kwargs['domains'] = domains = tuple(kwargs.get('domains') or files.domains)
-        if len(domains)!=2 or domains[0]==domains[1]: raise ValueError(f"`domains` must be two different names, got {domains}")
+        kwargs['domains'] = domains = check_domains(kwargs.get('domains') or files.domains)
         block = UnpairedBlock(itemgetter(1), **kwargs)
         files = _sound(files, damaged)
         _check_bs(bs, files)
         items = [[f, domains['AB'.index(k)]] for _,k,f in files]   # lists: transforms map over tuples
-        n_train = len(files.train_a)+len(files.train_b)
-        dblock = DataBlock(blocks=block, get_x=itemgetter(0), splitter=IndexSplitter(range(n_train, len(items))))
+        dblock = DataBlock(blocks=block, get_x=itemgetter(0), splitter=IndexSplitter(range(len(files.train_a)+len(files.train_b), len(items))))
         return dblock.dataloaders(items, path=path, bs=bs, num_workers=num_workers, device=device)
 
 # %% ../nbs/00_data.ipynb #9743a9f6

@@ -11,7 +11,7 @@ from importlib import import_module
 import numpy as np
 
 # %% auto #0
-__all__ = ['need', 'reach', 'TorchEngine', 'OnnxEngine']
+__all__ = ['need', 'reach', 'check_device', 'TorchEngine', 'OnnxEngine']
 
 # %% ../nbs/02b_engines.ipynb #6c8b63bc
 def need(
@@ -39,6 +39,17 @@ def reach(
     return int(np.ceil(r))
 
 # %% ../nbs/02b_engines.ipynb #475e2575
+def check_device(
+    device, # 'cpu', 'cuda', 'mps', a `torch.device`, or None for whatever is best
+): # `device`
+    "An error unless there is such a device here"
+    if device is None: return device
+    import torch
+    try: torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError): raise ValueError(
+        f"`device` {device!r} is not to be had here: pass 'cpu', or leave it out for the best there is") from None
+    return device
+
 def _fixable(m):
     from torch import nn
     return isinstance(m, nn.InstanceNorm2d) and not m.track_running_stats
@@ -71,7 +82,8 @@ class TorchEngine:
         device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
     ):
         import torch
-        device = device or ('cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu')
+        if not isinstance(net, torch.nn.Module): raise TypeError(f"`net` must be a PyTorch module, got {type(net).__name__}")
+        device = check_device(device) or ('cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu')
         self.net,self.device,self.radius = net.to(device).eval(),device,reach(net)
 
     def __call__(self, x):

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from .checks import *
+from .disk import check_folder
 from .tiles import *
 from .engines import *
 from .inference import *
@@ -23,8 +25,9 @@ def new_folder(
     out:Path|str, # Where the folder shall be; nothing may be there but an empty one
 ): # In the context: a folder to fill
     "A folder that appears whole or not at all"
-    out = Path(out)
+    out = check_path('out', out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())): raise FileExistsError(f"`out` {out} is there already: pass another, or delete it")
+    check_folder(out.parent)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f'.{out.name}-', dir=out.parent) as tmp:
         new = Path(tmp)/'new'
@@ -86,7 +89,7 @@ def export_files(
     dtype:str='float32', # How weights are stored: 'float32', 'float16' or 'int8'
 )->list: # The files
     "An ONNX file for each direction, each held against PyTorch first"
-    if dtype not in ('float32','float16','int8'): raise ValueError(f"`dtype` must be 'float32', 'float16' or 'int8', got {dtype!r}")
+    check_choice('dtype', dtype, ('float32','float16','int8'))
     files = []
     for to,name in direction_files(t, '.onnx').items():
         model = _onnx(_net(t.engines[to], 'an ONNX file'))

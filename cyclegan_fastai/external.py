@@ -10,6 +10,7 @@ import contextlib,dataclasses,difflib,errno,hashlib,lzma,mmap,pathlib,stat,tarfi
 from urllib.parse import unquote,urlsplit
 
 from fastai.data.all import *
+from .checks import *
 
 # %% ../nbs/00a_external.ipynb #c20f4abc
 @dataclasses.dataclass(frozen=True)
@@ -215,23 +216,21 @@ def _unpack(path, out):
     return out
 
 # %% ../nbs/00a_external.ipynb #1d5fe959
+_SOURCE = '`source` must be the name of a data set, an http(s) address, an archive or a folder'
 def _from_path(source, dest, sha256):
     "Folder of the folder or archive `source`"
     path = Path(source).expanduser()
     if not path.exists():
-        near = difflib.get_close_matches(str(source).lower(), DATASETS, n=1)
-        hint = f': did you mean {near[0]!r}?' if near else f'. The names are {", ".join(DATASETS)}'
-        raise FileNotFoundError("`source` must be the name of a data set, an http(s) address, an archive or a folder; "
-            f'there is no {str(source)!r}{hint}')
+        hint = f': did you mean {near[0]!r}?' if (near := difflib.get_close_matches(str(source).lower(), DATASETS, n=1)) else f'. The names are {", ".join(DATASETS)}'
+        raise FileNotFoundError(f'{_SOURCE}; there is no {str(source)!r}{hint}')
     if path.is_dir(): return path
-    if wrong := _wrong(path, sha256=sha256): raise ValueError(f'`{path}` is not the archive you want: {wrong}')
+    if wrong := _wrong(path, sha256=sha256): raise ValueError(f'`{path}` is not the archive you want: {wrong}. Pass a zip, a tar, or a folder')
     out = dest/f'{_stem(path.name)}-{_sha256(path)[:8]}'
     with _writing(out): return _unpack(path, out)
 
 def _from_web(source, file, out, urls, sha256, **kwargs):
     "`out`, unpacked from `file`, which is downloaded unless it is there"
-    known = DATASETS.get(source) if not sha256 else None
-    size, sha256 = (known.size, known.sha256) if known else (None, sha256)
+    size, sha256 = (known.size, known.sha256) if (known := not sha256 and DATASETS.get(source)) else (None, sha256)
     with _writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists(): _download_any(source, urls, file, size, sha256, **kwargs)
@@ -251,7 +250,8 @@ def untar_unpaired(
     progress:bool=True, # Show a progress bar?
 )->Path: # Folder that holds trainA, trainB, …
     "The folder of an unpaired data set: downloaded, checked and unpacked if it isn't there yet"
-    if tries<1: raise ValueError(f'`tries` must be ≥ 1, got {tries}: each address needs a request')
+    if not isinstance(source, (str,Path)) or not str(source).strip() or '\0' in str(source): raise ValueError(f"{_SOURCE}, got {source!r}")
+    check_whole('tries', tries, 1, 100); check_number('timeout', timeout, '(0, inf)', 30)
     sha256, dest = sha256 and sha256.lower(), Path(dest or fastai_path('data'))
     if source not in DATASETS and '://' not in str(source): return _from_path(source, dest, sha256)
     urls, stem, file = _addresses(source, mirrors, sha256)

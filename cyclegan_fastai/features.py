@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import cache
 
 from fastai.vision.all import *
+from .checks import *
 
 # %% auto #0
 __all__ = ['Features', 'lite0_features', 'inception_features', 'get_features', 'FeatureSet']
@@ -24,6 +25,7 @@ class Features(nn.Module):
         std:float=127.5, # They are divided by this; as it stands, the network sees [-1, 1]
     ):
         super().__init__()
+        if size is not None: check_whole('size', size, 1, 8192)
         self.net,self.size,self.mean,self.std = net.eval().requires_grad_(False),size,mean,std
         self.name = f'{name or type(net).__name__}, {f"{size} px" if size else "any size"}'
 
@@ -84,7 +86,7 @@ def get_features(
     "Features by name"
     if isinstance(features, nn.Module): return features if isinstance(features, Features) else Features(features)
     known = dict(lite0=lite0_features, inception=inception_features)
-    if features not in known: raise ValueError(f"`features` must be {', '.join(map(repr, known))} or an `nn.Module`, got {features!r}")
+    if not isinstance(features, str) or features not in known: raise ValueError(f"`features` must be {', '.join(map(repr, known))} or an `nn.Module`, got {features!r}")
     return known[features]()
 
 # %% ../nbs/07a_features.ipynb #c20f4abc
@@ -116,6 +118,9 @@ def embed(self:Features,
     progress:bool=False, # Show a bar
 )->FeatureSet:
     "Features of a set of images"
+    if getattr(images, 'ndim', 0)!=4 or not len(images): raise ValueError(
+        f"`images` must be a tensor (n, 3, h, w) of one image at least, got {tuple(images.shape) if hasattr(images, 'shape') else type(images).__name__}")
+    if bs is not None: check_whole('bs', bs)
     fn,images = None,images.as_subclass(Tensor)                          # fastai's `TensorImage` can't be read back from a file of tensors
     if keep:
         bytes_ = ((images+1)*127.5).round().byte()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 from fastai.vision.all import *
 from torch.func import functional_call
+from .checks import *
 from .models import *
 from .losses import *
 
@@ -31,6 +32,7 @@ class Game(nn.Module):
         weights:dict, # Family of terms → its λ; a family with λ = 0 need not be computed
     ):
         super().__init__()
+        for k,v in weights.items(): check_number(f'weights[{k}]', v)
         self.generator_names,self.critic_names,self.weights = list(generators),list(critics),dict(weights)
         self.turn,self.terms,self.scores = ('generators','critics'),{},{}
 
@@ -100,8 +102,9 @@ class CycleGAN(Game):
         lambda_identity:float=5., # Weight of the identity terms, absolute: the original's `lambda_identity` 0.5 times λ
         lambda_consistency:float=0., # Weight of the critics' consistency terms, Zhang et al. 2019, arXiv 1910.12027
     ):
-        weights = dict(adversarial=1., cycle=lambda_cycle, identity=lambda_identity, critic=.5, consistency=lambda_consistency)
-        if bad := [k for k,v in weights.items() if v<0]: raise ValueError(f"`lambda_{bad[0]}` must be ≥ 0, got {weights[bad[0]]}")
+        lambdas = dict(cycle=lambda_cycle, identity=lambda_identity, consistency=lambda_consistency)
+        for k,v in lambdas.items(): check_number(f'lambda_{k}', v)
+        weights = dict(adversarial=1., **lambdas, critic=.5)
         super().__init__(['generator_a2b','generator_b2a'], ['critic_a','critic_b'], weights)
         self.generator_a2b,self.generator_b2a,self.critic_a,self.critic_b = generator_a2b,generator_b2a,critic_a,critic_b
         self.adversarial = check_form(adversarial)

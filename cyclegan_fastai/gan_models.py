@@ -8,11 +8,15 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from .checks import *
 
 # %% auto #0
 __all__ = ['dense_generator', 'dense_critic', 'halvings', 'dcgan_generator', 'dcgan_critic', 'spectral', 'UNet']
 
 # %% ../nbs/02d_gan_models.ipynb #634186bf
+def _counts(**values): # Of pixels, channels and the like
+    for k,v in values.items(): check_whole(k, v, 1, 8192)
+
 def dense_generator(
     size:int=28, # Pixels a side of the images
     c_out:int=1, # Their channels
@@ -20,6 +24,7 @@ def dense_generator(
     nf:int=256, # Width of the first layer; doubled twice
 )->nn.Sequential: # (n, n_in) → (n, c_out, size, size) in [-1, 1]
     "Linear layers from a vector to an image"
+    _counts(size=size, c_out=c_out, n_in=n_in, nf=nf)
     layers = [o for a,b in ((n_in,nf), (nf,2*nf), (2*nf,4*nf)) for o in (nn.Linear(a, b), nn.BatchNorm1d(b), nn.LeakyReLU(.2))]
     return nn.Sequential(*layers, nn.Linear(4*nf, c_out*size**2), nn.Tanh(), nn.Unflatten(1, (c_out,size,size)))
 
@@ -30,6 +35,8 @@ def dense_critic(
     dropout:float=.5, # Probability, after each hidden layer; against learning images by heart
 )->nn.Sequential: # (n, c_in, size, size) → (n, 1), raw scores
     "Linear layers from an image to a score"
+    _counts(size=size, c_in=c_in, nf=nf)
+    check_number('dropout', dropout, '[0, 1)', .5)
     layers = [o for a,b in ((c_in*size**2,2*nf), (2*nf,nf)) for o in (nn.Linear(a, b), nn.LeakyReLU(.2), nn.Dropout(dropout))]
     return nn.Sequential(nn.Flatten(), *layers, nn.Linear(nf, 1))
 
@@ -45,9 +52,10 @@ def halvings(
 def _ks(size): return 4 - size%2                         # stride 2, padding 1: exactly between `size` and `(size+1)//2`
 
 # %% ../nbs/02d_gan_models.ipynb #e66a6257
-def _check(size, nf, widest):
-    if size<4: raise ValueError(f"`size` must be ≥ 4, got {size}")
-    if widest<1 or nf<1: raise ValueError(f"`nf` is too small for {len(halvings(size))} layers, got {nf}: channels would be halved to none")
+def _check(size, nf, norm, **counts):
+    check_whole('size', size, 4, 1024)
+    _counts(nf=nf, **counts)
+    if norm is not None: check_callable('norm', norm, 'nn.BatchNorm2d')
 
 def dcgan_generator(
     size:int=64, # Pixels a side of the images
@@ -57,9 +65,10 @@ def dcgan_generator(
     norm:Callable|None=nn.BatchNorm2d, # Called with the number of channels
 )->nn.Sequential: # (n, n_in) → (n, c_out, size, size) in [-1, 1]
     "Generator of Radford et al. 2015, arXiv 1511.06434, for any size"
+    _check(size, nf, norm, c_out=c_out, n_in=n_in)
     sizes = halvings(size)[::-1]
     width = [nf >> i for i in range(len(sizes)-1)]
-    _check(size, nf, min(width, default=1))
+    if min(width, default=1)<1: raise ValueError(f"`nf` is too small for {len(sizes)} layers, got {nf}: channels would be halved to none, pass `nf={2**(len(width)-1)}` or more")
     norms = lambda n: [norm(n)] if norm else []
     layers = [nn.Unflatten(1, (n_in,1,1)), nn.ConvTranspose2d(n_in, nf, sizes[0], bias=not norm), *norms(nf), nn.ReLU(True)]   # (n, nf, 4, 4)
     for a,b,s in zip(width, width[1:], sizes[1:]):
@@ -76,7 +85,7 @@ def dcgan_critic(
     norm:Callable|None=nn.BatchNorm2d, # Called with the number of channels
 )->nn.Sequential: # (n, c_in, size, size) → (n, n_out), raw scores
     "Critic of Radford et al. 2015, arXiv 1511.06434, for any size"
-    _check(size, nf, nf)
+    _check(size, nf, norm, c_in=c_in, n_out=n_out)
     sizes,layers,c = halvings(size),[],c_in
     for i,s in enumerate(sizes[:-1]):
         normed = norm and i>0
@@ -105,6 +114,9 @@ class UNet(nn.Module):
         dropout:float=.5, # Probability in the first three layers on the way up; the paper's only noise
     ):
         super().__init__()
+        for k,v in dict(size=size, c_in=c_in, c_out=c_out, nf=nf).items(): check_whole(k, v, 1, 1024)
+        check_callable('norm', norm, 'nn.BatchNorm2d')
+        check_number('dropout', dropout, '[0, 1)', .5)
         if size<8 or size&(size-1): raise ValueError(f"`size` of a `UNet` must be a power of two from 8 on, got {size}: resize the images")
         n = size.bit_length()-1                                              # halvings down to a single pixel
         width = [nf*min(2**i, 8) for i in range(n)]

@@ -5,6 +5,7 @@
 # %% ../nbs/04b_gans.ipynb #e5bebcc1
 from __future__ import annotations
 from fastai.vision.all import *
+from .checks import *
 from .losses import *
 from .game import *
 
@@ -23,6 +24,7 @@ class GAN(Game):
         adversarial:str='cross_entropy', # Form of the adversarial loss, see `generator_loss`
         **weights # Families of more terms → their weights, for a game built on this one
     ):
+        for k,v in dict(n_noise=n_noise, n_classes=n_classes).items(): check_whole(k, v, 0)
         super().__init__(['generator'], ['critic'], dict(adversarial=1., critic=1., **weights))
         self.generator,self.critic,self.n_noise,self.n_classes = generator,critic,n_noise,n_classes
         self.adversarial = check_form(adversarial)
@@ -81,6 +83,7 @@ class Pix2Pix(Game):
         lambda_l1:float=100., # Weight λ of Eq. 4
         lambda_adversarial:float=1., # Of the adversarial term; 0: a plain regression
     ):
+        for k,v in dict(lambda_l1=lambda_l1, lambda_adversarial=lambda_adversarial).items(): check_number(k, v)
         super().__init__(['generator_a2b'], ['critic_b'], dict(adversarial=lambda_adversarial, l1=lambda_l1, critic=.5))
         self.generator_a2b,self.critic_b,self.adversarial = generator_a2b,critic_b,check_form(adversarial)
 

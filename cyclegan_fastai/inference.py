@@ -4,21 +4,24 @@
 
 # %% ../nbs/02c_inference.ipynb #412f506b
 from __future__ import annotations
-import json,warnings
+import json,math,warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from .disk import *
+from .checks import *
 from .photo import *
 from .tiles import *
 from .engines import *
 
 # %% auto #0
-__all__ = ['FORMAT', 'Translator', 'model_files', 'read_info', 'describe']
+__all__ = ['MOST', 'FORMAT', 'Translator', 'model_files', 'read_info', 'describe']
 
 # %% ../nbs/02c_inference.ipynb #aa01beb7
+MOST = 2*Image.MAX_IMAGE_PIXELS # Of a result; Pillow opens no larger images, either
+
 class Translator:
     "Translates images between two domains"
     def __init__(self,
@@ -29,7 +32,13 @@ class Translator:
         whole:int=2**20, # Pixels up to which an image is done at once, see `translate_pixels`
         tile:int=512, # Pixels a side of a tile of larger ones
     ):
-        if not engines or set(engines)-set(domains): raise ValueError(f"`engines` must be for one or both of {domains}, got {list(engines)}")
+        check_domains(domains)
+        if not isinstance(engines, dict) or not engines or set(engines)-set(domains): raise ValueError(
+            f"`engines` must be for one or both of {domains}, {{name: engine}}, got {list(engines) if isinstance(engines, dict) else engines!r}")
+        if size is not None: check_whole('size', size)
+        check_whole('whole', whole)
+        if check_whole('tile', tile, 64)%4: raise ValueError(f"`tile` must be a multiple of 4 and at least 64, got {tile}: pass {tile//4*4}")
+        if not isinstance(about, (dict,type(None))): raise ValueError(f"`about` must be a dict of numbers and text, got {type(about).__name__}")
         self.engines,self.domains,self.size,self.about,self.whole,self.tile = engines,tuple(domains),size,about or {},whole,tile
 
     @property
@@ -72,6 +81,8 @@ class Translator:
             if not len(image): raise ValueError("`image` is an empty batch: pass one image at least")
             return _stack([self(o, to, size, progress) for o in image]) if size else self._batch(engine, image)
         im = as_photo(image)
+        if size and (n := math.prod(scaled(im.size, size)))>MOST: raise ValueError(
+            f"`size` {size} makes a result of {n/1e6:,.0f} megapixels, and {MOST/1e6:,.0f} are the most: pass a smaller `size`")
         rgb,alpha = (o and _shorter(o, size) for o in split_alpha(im))
         res = Image.fromarray(translate_pixels(engine, np.array(rgb)[None], self.whole, self.tile, progress)[0])
         if alpha: res.putalpha(alpha)
@@ -87,7 +98,7 @@ class Translator:
         dtype:str='float32', # 'float16' halves the file; it is computed in 32 bits all the same
     )->Path: # `path`
         "Write both generators and what is known of them to one safetensors file"
-        return _save(self, Path(path), dtype)
+        return _save(self, check_path('path', path), dtype)
 
     @classmethod
     def load(cls,
@@ -97,7 +108,7 @@ class Translator:
         **kwargs # To `Translator`
     )->Translator:
         "Load a model; but for a trusted pickle, no code in it is run"
-        files = model_files(path)
+        files,device = model_files(path),check_device(device or None)
         if files[0].suffix=='.onnx': return _load_onnx(cls, files, **kwargs)
         if files[0].suffix=='.safetensors': return _load_safetensors(cls, files[0], device, **kwargs)
         return _load_pickle(files[0], device, trust)
@@ -117,13 +128,13 @@ def model_files(
     path:Path|str, # As for `Translator.load`
 )->list[Path]: # One file, or one ONNX file for each direction
     "The files of a model"
-    path = Path(path)
+    path = check_path('path', path)
     if path.is_file():
         if path.suffix in ('.safetensors','.onnx','.pkl'): return [path]
         raise ValueError(f"`{path}` is no model that can be loaded: it must end with .safetensors, .onnx or .pkl")
     if not path.is_dir(): raise FileNotFoundError(f"`{path}` doesn't exist: name the folder of a finished run, or a model's file")
     for pattern in ('model.safetensors','*.onnx','model.pkl'):
-        if files := sorted(path.glob(pattern)): return files
+        if files := sorted(o for o in path.glob(pattern) if o.is_file()): return files
     unfinished = (path/'recipe.json').exists()
     raise FileNotFoundError(f"`{path}` holds no `model.safetensors` and no ONNX file" + (
         f": finish the run first, `cyclegan-fastai train --resume --out {path}`" if unfinished else ": name the folder of a finished run, or train first"))
@@ -157,7 +168,7 @@ def _save(t, path, dtype):
     import torch
     from safetensors.torch import save_file
     if path.suffix!='.safetensors': raise ValueError(f"`path` must end with .safetensors, got {path}: `cyclegan-fastai export` writes other formats")
-    if dtype not in ('float32','float16'): raise ValueError(f"`dtype` must be 'float32' or 'float16', got {dtype!r}")
+    check_choice('dtype', dtype, ('float32','float16'))
     archs = {o: getattr(getattr(e, 'net', None), 'arch', None) for o,e in t.engines.items()}
     if not all(a and a['norm'] for a in archs.values()): raise ValueError(
         "a safetensors file holds generators that `resnet_generator` makes, with instance or batch norm, in PyTorch: export others to ONNX")

@@ -5,6 +5,7 @@
 # %% ../nbs/03_losses.ipynb #e2b9b9d5
 from __future__ import annotations
 from fastai.vision.all import *
+from .checks import *
 
 # %% auto #0
 __all__ = ['check_form', 'generator_loss', 'critic_loss', 'cycle_loss', 'identity_loss', 'shift_flip', 'consistency_loss']
@@ -23,7 +24,7 @@ def check_form(
     form:str, # Name of an adversarial form
 )->str: # The same
     "Raise if `form` isn't known"
-    if form not in _forms: raise ValueError(f"`adversarial` must be one of {', '.join(_forms)}, got {form!r}")
+    if not isinstance(form, str) or form not in _forms: raise ValueError(f"`adversarial` must be one of {', '.join(_forms)}, got {form!r}")
     return form
 
 # %% ../nbs/03_losses.ipynb #2db53250
@@ -45,19 +46,25 @@ def critic_loss(
     return _forms[check_form(form)][1](real_scores, fake_scores)
 
 # %% ../nbs/03_losses.ipynb #fcdb5c4b
+def _distance(real, **made):
+    (name,y), = made.items()
+    if y.shape!=real.shape: raise ValueError(f"`{name}` must have the shape of `real`, {tuple(real.shape)}, got {tuple(y.shape)}: "
+                                             "a generator gives images of the size that it takes where height and width are multiples of 4")
+    return F.l1_loss(y, real)
+
 def cycle_loss(
     real:Tensor, # Images of one domain, (n, c, h, w), in [-1, 1]
     cycled:Tensor, # The same images after both generators, same shape as `real`
 )->Tensor: # Scalar
     "Mean absolute difference, Eq. 2 of Zhu et al. 2017, arXiv 1703.10593"
-    return F.l1_loss(cycled, real)
+    return _distance(real, cycled=cycled)
 
 def identity_loss(
     real:Tensor, # Images of the domain that a generator makes, (n, c, h, w), in [-1, 1]
     identity:Tensor, # What that generator makes of them, same shape as `real`
 )->Tensor: # Scalar
     "Mean absolute difference, section 5.2 of Zhu et al. 2017, arXiv 1703.10593"
-    return F.l1_loss(identity, real)
+    return _distance(real, identity=identity)
 
 # %% ../nbs/03_losses.ipynb #0d876ac7
 def shift_flip(
@@ -66,6 +73,7 @@ def shift_flip(
 )->Tensor: # Same shape
     "Shift the batch by a few pixels, reflecting the border, and mirror about half of its images"
     h,w = x.shape[-2:]
+    check_whole('max_shift', max_shift, 0, min(h,w)-1)
     i,j = (random.randint(0, 2*max_shift) for _ in range(2))
     x = F.pad(x, (max_shift,)*4, mode='reflect')[..., i:i+h, j:j+w]
     return torch.where(torch.rand(len(x), 1, 1, 1, device=x.device)<.5, x, x.flip(-1))

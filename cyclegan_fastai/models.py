@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import nn
+from .checks import *
 
 # %% auto #0
 __all__ = ['NORMS', 'ResBlock', 'resnet_generator', 'patch_critic', 'init_gan']
@@ -34,6 +35,7 @@ def _up(ni, nf, up, bias):
     return [nn.Upsample(scale_factor=2), nn.ReflectionPad2d(1), nn.Conv2d(ni, nf, 3, bias=bias)]
 
 NORMS = dict(instance=nn.InstanceNorm2d, batch=nn.BatchNorm2d)      # those that can be named in a file
+def _norm(norm): return NORMS[check_choice('norm', norm, NORMS)] if isinstance(norm, str) else check_callable('norm', norm, 'nn.InstanceNorm2d')
 
 def resnet_generator(
     n_blocks:int=6, # Residual blocks; the paper has 6 for 128×128 and 9 from 256×256 on
@@ -45,9 +47,11 @@ def resnet_generator(
     up:str='transposed', # How the decoder doubles: 'transposed' as published, or 'resize'
 )->nn.Sequential: # (n, c_in, h, w) → (n, c_out, h, w) in [-1, 1]; h and w multiples of 4
     "Generator of Johnson et al. 2016, arXiv 1603.08155; its `arch` says how to build it again"
-    if up not in ('transposed','resize'): raise ValueError(f"`up` must be 'transposed' or 'resize', got {up!r}")
-    if n_blocks<0 or nf<1: raise ValueError(f"`n_blocks` must be ≥ 0 and `nf` ≥ 1, got {n_blocks} and {nf}")
-    norm = NORMS.get(norm, norm)
+    check_choice('up', up, ('transposed','resize'))
+    check_whole('n_blocks', n_blocks, 0, 100)
+    for k,v in dict(nf=nf, c_in=c_in, c_out=c_out).items(): check_whole(k, v, 1, 1024)
+    check_number('dropout', dropout, '[0, 1)', .5)
+    norm = _norm(norm)
     bias = _needs_bias(norm)
     layers = [nn.ReflectionPad2d(3), nn.Conv2d(c_in, nf, 7, bias=bias), norm(nf), nn.ReLU(True)]           # (n, nf, h, w)
     for i in (nf, 2*nf):
@@ -64,10 +68,11 @@ def patch_critic(
     nf:int=64, # Channels of the first convolution
     n_layers:int=3, # Convolutions with stride 2; 3 gives patches of 70×70
     c_in:int=3, # Channels of the input
-    norm:Callable=nn.InstanceNorm2d, # Called with the number of channels
+    norm:Callable|str=nn.InstanceNorm2d, # Called with the number of channels; or 'instance' or 'batch'
 )->nn.Sequential: # (n, c_in, h, w) → (n, 1, h/8-2, w/8-2), raw scores
     "PatchGAN critic of Isola et al. 2017, arXiv 1611.07004"
-    if n_layers<1 or nf<1: raise ValueError(f"`n_layers` and `nf` must be ≥ 1, got {n_layers} and {nf}")
+    for k,v,most in (('nf', nf, 1024), ('n_layers', n_layers, 10), ('c_in', c_in, 1024)): check_whole(k, v, 1, most)
+    norm = _norm(norm)
     width = [nf*min(2**i, 8) for i in range(n_layers+1)]
     layers = [nn.Conv2d(c_in, nf, 4, stride=2, padding=1), nn.LeakyReLU(0.2, True)]
     for i,(a,b) in enumerate(zip(width, width[1:]), 1):
@@ -80,6 +85,7 @@ def init_gan(
     std:float=0.02, # Standard deviation of the weights
 )->nn.Module: # `model`
     "Weights of convolutions and linear layers from N(0, `std`), of affine norms from N(1, `std`), biases 0"
+    check_number('std', std, such_as=.02)
     for m in model.modules():
         if isinstance(m, (nn.modules.conv._ConvNd, nn.Linear)): nn.init.normal_(m.weight, 0., std)
         elif isinstance(m, nn.modules.batchnorm._NormBase) and m.affine: nn.init.normal_(m.weight, 1., std)

@@ -4,32 +4,41 @@
 
 # %% ../nbs/00c_photo.ipynb #b881b030
 from __future__ import annotations
+import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image,ImageOps
 
 # %% auto #0
-__all__ = ['DamagedImage', 'NoImage', 'TooManyPixels', 'open_photo', 'to_rgb', 'split_alpha', 'as_photo', 'like', 'scaled',
-           'image_endings']
+__all__ = ['DamagedImage', 'NoImage', 'TooManyPixels', 'image_kinds', 'open_photo', 'to_rgb', 'split_alpha', 'as_photo', 'like',
+           'scaled', 'image_endings']
 
 # %% ../nbs/00c_photo.ipynb #2564a5f7
 class DamagedImage(ValueError): "An image file that can't be decoded, or may not be; the message names it"
 class NoImage(DamagedImage): "A file that is no image, or of no kind that is allowed"
 class TooManyPixels(DamagedImage): "An image with more pixels than are allowed"
 
+def image_kinds()->list: # Such as 'JPEG'
+    "All formats of images that Pillow can open; PostScript, a program that Pillow lets Ghostscript run, isn't among them"
+    Image.init()
+    return [k for k in Image.ID if Image.MIME.get(k, '').startswith('image/')]
+
 def open_photo(
     source, # Path, or a file open for reading
     draft:int|None=None, # Decode a JPEG at no less than this many pixels a side: faster, for a look
     max_pixels:int|None=None, # Refuse images of more, by their header; Pillow's own limit, which is about 179 million
     name:str='', # What to call it in an error; `source`
-    formats:list|None=None, # Names of the formats that are allowed, as Pillow calls them; all
+    formats:list|None=None, # Names of the formats that are allowed, as Pillow calls them; `image_kinds()`
 )->Image.Image: # Of any mode, decoded, turned upright by its EXIF tag
     "Open an image; raise `DamagedImage`, naming it, if that can't be done"
     name,most = name or str(source),max_pixels or 2*(Image.MAX_IMAGE_PIXELS or 10**12)
+    if isinstance(source, (str,Path)) and not os.path.isfile(source):            # a pipe or a device may never end
+        if os.path.exists(source): raise DamagedImage(f"`{name}` can't be read as an image (it is no file): replace or remove it")
+        raise FileNotFoundError(f"`{name}` doesn't exist: check the path")
     refused = TooManyPixels(f"`{name}` can't be read as an image (it has more than {most/1e6:g} megapixels): make it smaller")
     try:
-        with Image.open(source, formats=formats) as im:
+        with Image.open(source, formats=formats or image_kinds()) as im:
             if im.width*im.height>most: raise refused
             if draft: im.draft('RGB', (draft,draft))
             im.load()
@@ -75,6 +84,7 @@ def as_photo(
     first = len(getattr(x, 'shape', ()))==3 and _is_first(x)
     if hasattr(x, 'detach'): x = (x.float() if x.is_floating_point() else x).detach().cpu().numpy()
     if not isinstance(x, np.ndarray): raise TypeError(f"`image` must be a path, a PIL image, an array or a tensor, got {type(x).__name__}")
+    if x.dtype.kind not in 'iufb': raise ValueError(f"`image` must be of integers or floats, got {x.dtype}: convert it")
     shape,top = x.shape,255 if x.dtype.kind in 'iu' else 1
     if first: x = x.transpose(1,2,0)
     if x.ndim==2: x = x[...,None]

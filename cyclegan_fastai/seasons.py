@@ -10,7 +10,9 @@ import json,tempfile
 from pathlib import Path
 import numpy as np
 from fastprogress import progress_bar
-from .landscape import SEASONS,Scene,draw_scene,check_whole
+from .checks import *
+from .disk import check_folder
+from .landscape import SEASONS,Scene,draw_scene
 
 # %% ../nbs/01_seasons.ipynb #927d93d9
 _all_ = ['Scene', 'draw_scene'] # so that one import is enough
@@ -63,13 +65,13 @@ def seasons(
 )->Path: # The folder, with trainA, trainB, testA, testB, truthA, truthB
     "Draw unpaired summers (A) and winters (B), and the truth of every test picture; what is there already is reused"
     kwargs = dict(n_train=n_train, n_test=n_test, size=size, seed=seed)
-    for (name,value),low in zip(kwargs.items(), (1, 0, 16, 0)): check_whole(name, value, low)
-    kwargs = {k: int(v) for k,v in kwargs.items()} # NumPy's integers are not JSON's
+    kwargs = {k: check_whole(k, v, low, high) for (k,v),low,high in zip(kwargs.items(), (1,0,16,0), (10**6,10**6,8192,None))}
     if path is None:
         from fastai.data.external import fastai_path # here, because importing fastai takes seconds
         path = fastai_path('data')/f'seasons_{n_train}_{n_test}_{size}_{seed}'
-    path,settings = Path(path),dict(made_by='cyclegan_fastai.seasons', version=1, **kwargs)
+    path,settings = check_path('path', path),dict(made_by='cyclegan_fastai.seasons', version=1, **kwargs)
     if _is_made(path, settings): return path
+    check_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f'.{path.name}-', dir=path.parent) as tmp:
         _draw(Path(tmp)/'new', settings, **kwargs)

@@ -242,7 +242,7 @@ def export_lambda(
     with new_folder(out) as folder:
         for o in ('models','cyclegan_fastai'): (folder/o).mkdir()
         export_files(t, folder/'models', dtype)
-        for o in ('__init__','photo','tiles','engines','inference','serverless'):
+        for o in ('__init__','checks','disk','photo','tiles','engines','inference','serverless'):
             (folder/'cyclegan_fastai'/f'{o}.py').write_bytes((package/f'{o}.py').read_bytes())
         for o in ('Dockerfile','requirements.txt','index.html','README.md'): (folder/o).write_bytes((package/'templates'/'lambda'/o).read_bytes())
         (folder/'handler.py').write_text(HANDLER, encoding='utf-8')

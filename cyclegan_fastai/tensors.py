@@ -6,6 +6,8 @@
 from __future__ import annotations
 from fastai.vision.all import *
 from torch.utils.data import TensorDataset
+from .checks import *
+from .engines import check_device
 from .files import *
 from .data import *
 
@@ -40,11 +42,16 @@ def tensor_dls(
     device=None, # Where to keep the data; fastai's default device
 )->DataLoaders:
     "`DataLoaders` of tensors in memory; training shuffles, and leaves out what doesn't fill a batch"
-    device,train,valid = device or default_device(),tuple(train),tuple(valid)
+    for name,o in dict(train=train, valid=valid).items():
+        if not isinstance(o, (tuple,list)) or not o or not all(isinstance(x, Tensor) for x in o): raise ValueError(
+            f"`{name}` must be a tuple of tensors, such as `(images,)` or `(images, labels)`, got {type(o).__name__}{' of something else' if isinstance(o, (tuple,list)) else ''}")
+    device,train,valid = check_device(device) or default_device(),tuple(train),tuple(valid)
     if len(train)!=len(valid): raise ValueError(f"`train` and `valid` must hold the same kinds of tensor, got {len(train)} and {len(valid)}")
     for name,o in dict(train=train, valid=valid).items():
         if len({len(x) for x in o})!=1: raise ValueError(f"the tensors of `{name}` must be of equal length, got {[len(x) for x in o]}")
-    if not 1<=bs<=len(train[0]): raise ValueError(f"`bs` must be between 1 and the {len(train[0])} items of an epoch, got {bs}")
+    if n_inp is not None: check_whole('n_inp', n_inp, 1, len(train))
+    if isinstance(bs, int) and not 1<=bs<=len(train[0]): raise ValueError(f"`bs` must be between 1 and the {len(train[0])} items of an epoch, got {bs}")
+    check_whole('bs', bs)
     rows = [TensorRows.of([x.to(device) for x in o], n_inp) for o in (train,valid)]
     return DataLoaders(*(TensorDL(o, bs=bs, shuffle=t, drop_last=t) for o,t in zip(rows, (True,False))), device=device)
 
@@ -78,9 +85,12 @@ def paired_images(
     n:int|None=None, # At most this many; all
 )->tuple[Tensor,Tensor]: # (n, 3, size, size) in [-1, 1] each, in the same order
     "Aligned pairs from two folders"
+    for k,o in dict(a=a, b=b).items():
+        if not check_path(k, o).is_dir(): raise NotADirectoryError(f"`{k}` must be a folder of images, got {o}")
+    if n is not None: check_whole('n', n)
     files = [{_key(o): o for o in image_files(f)} for f in (a,b)]
     if alone := sorted(files[0].keys() ^ files[1].keys()): raise ValueError(
         f"`a` and `b` must hold the same things, but {len(alone)} are in one only, such as {alone[0]!r}: for unpaired images use `UnpairedDataLoaders`")
     keys = sorted(files[0])[:n]
-    if not keys: raise ValueError(f"there are no images in '{a}'")
+    if not keys: raise ValueError(f"there are no images in `a` {a} and in `b` {b}: pass two folders with images of the same names")
     return tuple(load_images([o[k] for k in keys], size) for o in files)

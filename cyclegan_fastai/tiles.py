@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable,Iterator
 
 import numpy as np
+from .checks import *
 
 # %% auto #0
 __all__ = ['pad_sides', 'tiles', 'spread', 'to_net', 'to_pixels', 'translate_pixels']
@@ -69,7 +70,10 @@ def translate_pixels(
     progress:Callable=iter, # Wraps the list of tiles, to show a bar
 )->np.ndarray: # (n, h, w, 3), bytes
     "Translate images; large ones in tiles that fit together"
-    if tile<64 or tile%4: raise ValueError(f"`tile` must be a multiple of 4 and at least 64, got {tile}")
+    check_whole('whole', whole)
+    if check_whole('tile', tile, 64)%4: raise ValueError(f"`tile` must be a multiple of 4 and at least 64, got {tile}: pass {tile//4*4}")
+    if getattr(x, 'dtype', None)!=np.uint8 or x.ndim!=4 or x.shape[3]!=3 or not x.size: raise ValueError(
+        f"`x` must be images, (n, h, w, 3), of bytes, got {getattr(x, 'dtype', type(x).__name__)}{getattr(x, 'shape', '')}: one image is `x[None]`")
     n,h,w,_ = x.shape
     pixels = max(h, 16)*max(w, 16)
     if pixels<=whole:

@@ -5,6 +5,7 @@
 # %% ../nbs/07b_truth.ipynb #e2b9b9d5
 from __future__ import annotations
 from fastai.vision.all import *
+from .checks import *
 from .data import load_images
 from .files import *
 
@@ -12,11 +13,16 @@ from .files import *
 __all__ = ['psnr', 'ssim', 'color_error', 'affine_colors', 'histogram_colors', 'has_truth', 'truth_scores']
 
 # %% ../nbs/07b_truth.ipynb #002f72c8
+def _check_alike(images, truth, least=1):
+    if images.shape!=truth.shape or images.ndim!=4 or min(images.shape[2:])<least: raise ValueError(
+        f"`images` and `truth` must be of the same shape, (n, c, h, w), at least {least} pixels a side, got {tuple(images.shape)} and {tuple(truth.shape)}: resize them")
+
 def psnr(
     images:Tensor, # (n, c, h, w), in [-1, 1]
     truth:Tensor, # Same shape
 )->Tensor: # (n,), in dB; infinite for identical images
     "Peak signal-to-noise ratio of each image, for a range of 2"
+    _check_alike(images, truth)
     return 10*torch.log10(4/((images-truth)**2).mean((1,2,3)))
 
 def ssim(
@@ -24,6 +30,7 @@ def ssim(
     truth:Tensor, # Same shape
 )->Tensor: # (n,), at most 1
     "Structural similarity of each image, Wang et al. 2004, Gaussian window of 11 pixels"
+    _check_alike(images, truth, 11)
     from torchmetrics.functional.image import structural_similarity_index_measure
     return structural_similarity_index_measure(images, truth, data_range=2., reduction='none')
 
@@ -80,6 +87,10 @@ def truth_scores(
     truth:tuple=('truthA','truthB'), # Folders of what is true in A and in B; ('testA','testB') where test images are pairs, as in `facades`
 )->pd.DataFrame: # Mean `psnr` (dB), `ssim` and `color` error (levels) of each direction and method
     "Compare with the truth: the image left as it is, the better global colour map, and the model"
+    if not isinstance(truth, (tuple,list)) or len(truth)!=2: raise ValueError(f"`truth` must be two folders' names, such as ('truthA','truthB'), got {truth!r}")
+    check_path('path', path)
+    for k,o in dict(a2b=a2b, b2a=b2a).items(): check_callable(k, o, 'learn.model.generator_a2b')
+    check_whole('size', size, 11, 8192)
     if not all((Path(path)/o).is_dir() for o in truth): raise ValueError(f"`{path}` has no {' and '.join(f'`{o}`' for o in truth)} "
         "beside its test images: scores against the truth need them (`seasons` writes them)")
     files,rows,(true_a,true_b) = files or find_unpaired(path),[],({o.stem: o for o in image_files(Path(path)/k)} for k in truth)
