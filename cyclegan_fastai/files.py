@@ -9,6 +9,7 @@ from dataclasses import dataclass,replace
 
 from fastai.vision.all import *
 from fastcore.parallel import parallel
+from .checks import *
 from .photo import *
 try: import pillow_heif.HeifImagePlugin          # makes Pillow open HEIC files
 except ImportError: pass
@@ -18,31 +19,36 @@ __all__ = ['open_image', 'image_files', 'UnpairedFiles', 'two_folders', 'find_un
            'verify_unpaired']
 
 # %% ../nbs/00b_files.ipynb #f4824c41
-def _kinds():
-    "The formats with the endings of `image_endings`: PostScript, a program that Pillow lets Ghostscript run, isn't among them"
-    Image.init()
-    return [k for k in Image.ID if Image.MIME.get(k, '').startswith('image/')]
-
 def open_image(
     fn:Path|str, # An image file of any kind that Pillow reads
     draft:int|None=None, # Decode a JPEG at no less than this many pixels a side: faster, for a look
 )->PILImage: # RGB, turned upright by its EXIF tag
     "Open a photograph; raise `DamagedImage`, naming the file, if that can't be done"
-    try: return PILImage(to_rgb(open_photo(fn, draft, formats=_kinds())))
+    try: return PILImage(to_rgb(open_photo(fn, draft)))
     except DamagedImage as e: raise DamagedImage(f"{e}, or pass `damaged='skip'`") from None
 
 # %% ../nbs/00b_files.ipynb #fff440ff
+def _below(folder, endings):
+    "Files with these endings, hidden ones left out; links to folders are followed, but no folder is gone through twice"
+    found,seen = [],{os.path.realpath(folder)}
+    for at,folders,names in os.walk(folder, followlinks=True):
+        new = {os.path.realpath(os.path.join(at, o)): o for o in sorted(folders, reverse=True) if o[0]!='.'}
+        folders[:] = sorted(o for real,o in new.items() if real not in seen)
+        seen.update(new)
+        found += [Path(at)/o for o in names if o[0]!='.' and Path(o).suffix.lower() in endings]
+    return sorted(found)
+
 def image_files(
-    folder:Path|str, # Searched with all its subfolders
+    folder:Path|str, # Searched with all its subfolders; links to folders are followed, once
 )->list[Path]: # Sorted
     "All image files by their extension, hidden ones left out"
-    return sorted(get_files(folder, extensions=image_endings()))
+    return _below(check_path('folder', folder), image_endings())
 
 _HEIC = '`pip install pillow-heif`, or export them as JPEG'
 
 def _unreadable(folder):
     "What to do about the HEIC files in `folder` that can't be opened, or ''"
-    n = len(get_files(folder, extensions={'.heic','.heif'}-image_endings()))
+    n = len(_below(folder, {'.heic','.heif'}-image_endings()))
     return f"`{folder}` has {n} HEIC files, which can't be read: {_HEIC}" if n else ''
 
 @dataclass
@@ -78,10 +84,10 @@ def two_folders(
     tests:tuple=((),()), # Validation images of A and of B, where they are known
 )->UnpairedFiles: # The domains have the folders' names, or A and B if these are the same
     "Two folders of any name, split by the files' names where there are no `tests`"
-    a,b = Path(a),Path(b)
+    a,b = check_path('a', a),check_path('b', b)
     for o in (a,b):
         if not o.is_dir(): raise NotADirectoryError(f"`{o}` is not a folder: pass one folder of images for each domain")
-    if not 0 <= valid_pct < 1: raise ValueError(f"`valid_pct` must be in [0, 1), got {valid_pct}")
+    check_number('valid_pct', valid_pct, '[0, 1)', .1)
     ra,rb = a.resolve(),b.resolve()
     if ra.is_relative_to(rb) or rb.is_relative_to(ra): raise ValueError(
         f"`a` and `b` must be two folders, neither inside the other, got `{a}` and `{b}`: an image belongs to one domain")
@@ -101,7 +107,7 @@ def find_unpaired(
     seed:int=42, # Of that split
 )->UnpairedFiles:
     "The files of a data set in any of the layouts that are understood"
-    path = Path(path)
+    path = check_path('path', path)
     if not path.is_dir(): raise NotADirectoryError(f"`{path}` is not a folder: pass the one that holds `trainA` and `trainB`")
     if (path/'trainA').is_dir() or (path/'trainB').is_dir():
         tests = [image_files(path/o) for o in ('testA','testB')]

@@ -174,6 +174,21 @@ def test_link_to_a_photograph_is_one(tmp_path):
     sees(open_image(tmp_path/'data'/'A'/'link.jpg'), corners)
     assert len(find_unpaired(tmp_path/'data', 0).train_a)==4
 
+def test_links_to_folders_are_followed_once(tmp_path):
+    "Two links to a folder above themselves would make each file appear 2⁴⁰ times"
+    domains(tmp_path/'data'); put(tmp_path/'elsewhere'/'x.png', png)
+    below = tmp_path/'data'/'A'/'below'
+    put(below/'y.png', png)
+    for name,to in dict(up='..', again='..', other=tmp_path/'elsewhere', twin=tmp_path/'elsewhere').items(): (below/name).symlink_to(to)
+    assert [o.relative_to(tmp_path/'data'/'A').as_posix() for o in image_files(tmp_path/'data'/'A')]==[
+        '00.png','01.png','02.png','below/other/x.png','below/y.png']
+    assert len(find_unpaired(tmp_path/'data', 0).train_a)==5
+
+def test_a_path_is_asked_for(tmp_path):
+    for bad in (None, 3, '', 'a\0b', ['a']):
+        for f,name in ((find_unpaired,'path'), (image_files,'folder'), (lambda o: two_folders(o, tmp_path),'a'), (lambda o: two_folders(tmp_path, o),'b')):
+            with pytest.raises(ValueError, match=f'`{name}` must be the path'): f(bad)
+
 def test_a_missing_file_is_just_that(tmp_path):
     with pytest.raises(FileNotFoundError, match='gone.jpg'): open_image(tmp_path/'gone.jpg')
 
@@ -582,7 +597,7 @@ def test_show_batch_draws_a_over_b(tmp_path):
     (dict(bs=0), '`bs` must be between 1 and the 3 pairs.*got 0'), (dict(bs=4), '`bs` must be between 1 and the 3 pairs.*got 4'),
     (dict(method='squash'), "`method` must be 'squish', 'crop' or 'pad', got 'squash'"),
     (dict(damaged='ignore'), "`damaged` must be 'error' or 'skip', got 'ignore'"),
-    (dict(valid_pct=1), r'`valid_pct` must be in \[0, 1\), got 1'), (dict(valid_pct=-.1), 'got -0.1'),
+    (dict(valid_pct=1), r'`valid_pct` must be a number in \[0, 1\), got 1'), (dict(valid_pct=-.1), 'got -0.1'),
     (dict(domains=('x','x')), '`domains` must be two different names'), (dict(domains=('x',)), '`domains` must be two')])
 def test_mistakes_are_reported_before_any_work(tmp_path, monkeypatch, kwargs, message):
     domains(tmp_path)

@@ -8,6 +8,7 @@ from PIL import Image
 from cyclegan_fastai.external import untar_unpaired
 from cyclegan_fastai.files import open_image, verify_unpaired
 from cyclegan_fastai.inference import Translator
+from cyclegan_fastai.photo import as_photo
 
 root = Path(__file__).resolve().parents[1]
 
@@ -137,7 +138,8 @@ def test_postscript_is_not_run(tmp_path, monkeypatch):
     monkeypatch.setattr(EpsImagePlugin, 'gs_binary', str(tool))
     Image.new('RGB', (8,8)).save(tmp_path/'x.eps')
     fn = (tmp_path/'x.eps').rename(tmp_path/'holiday.jpg')
-    with pytest.raises(ValueError, match="can't be read as an image"): open_image(fn)
+    for f in (open_image, as_photo):
+        with pytest.raises(ValueError, match="can't be read as an image"): f(fn)
     assert not ran.exists()
     with pytest.raises(subprocess.CalledProcessError): Image.open(fn).load()
     assert ran.exists(), 'Ghostscript would not have been called, the test proves nothing'
