@@ -107,6 +107,7 @@ class RankTrainer(DistributedTrainer):
     def after_fit(self):
         super().after_fit()
         self.wrapped = None
+        distrib_barrier()                                  # what the first one saved is there before another one loads it
 
 # %% ../nbs/05b_distributed.ipynb #6732d4ed
 @patch

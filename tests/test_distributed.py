@@ -26,11 +26,11 @@ from cyclegan_fastai.training import TorchOptimizer
 
 # What each process runs: `python tests/test_distributed.py NAME FOLDER`
 
-def make(folder, bs, aug_tfms=(), **kwargs):
+def make(folder, bs, aug_tfms=(), path=None, **kwargs):
     "A small learner, the same in each process; saves to a folder of its own"
     set_seed(42)
     dls = UnpairedDataLoaders.from_folder(folder/'seasons', size=32, load=32, aug_tfms=list(aug_tfms), bs=bs, domains=('summer','winter'), device='cpu')
-    learn = cyclegan_learner(dls, n_blocks=1, nf=4, lr=1e-3, path=folder/f'rank{rank_distrib()}', model_dir='.', **kwargs)
+    learn = cyclegan_learner(dls, n_blocks=1, nf=4, lr=1e-3, path=path or folder/f'rank{rank_distrib()}', model_dir='.', **kwargs)
     learn.remove_cb(learn.progress)
     learn.logger = lambda *_: None
     return learn
@@ -102,6 +102,14 @@ def together(folder):
     learn = make(folder, 2, cbs=[Alarms(stop=True, patience=1, checks=[ring])])
     with learn.distrib_ctx(): learn.fit(3)
     res['alarmed'] = len(learn.loss_terms.history)
+
+    class Late(Callback):
+        order = 59
+        def after_epoch(self):
+            if not rank_distrib(): time.sleep(1)
+    learn = make(folder, 2, path=folder/'shared', cbs=[Late(), SaveModelCallback(monitor='valid_cycle')])
+    with learn.distrib_ctx(): learn.fit(1)                             # loads at its end what the first process has saved
+    res['best'] = weights(learn)
 
     learn = make(folder, 6)
     try:
@@ -189,6 +197,10 @@ def test_only_the_first_writes(two):
 def test_distances_are_the_first_ones(two):
     (a,b),*_ = two
     assert np.isfinite(a['kid']).all() and a['kid']==b['kid'] and torch.equal(a['weights'], b['weights'])
+
+def test_the_best_is_loaded_once_it_is_there(two):
+    (a,b),*_ = two
+    assert torch.equal(a['best'], b['best'])
 
 def test_predictions_are_of_all_images(two):
     (a,b),*_ = two
