@@ -15,6 +15,7 @@ from .models import *
 from .training import *
 from .learner import *
 from .evaluation import *
+from .recipe import *
 from .experiment import *
 
 # %% auto #0

@@ -11,10 +11,11 @@ from pathlib import Path
 from zipfile import ZipFile,is_zipfile
 
 # %% auto #0
-__all__ = ['FULL', 'whole_file', 'check_folder', 'when_there_is_room', 'write_json', 'intact']
+__all__ = ['FULL', 'PASSING', 'whole_file', 'check_folder', 'when_there_is_room', 'write_json', 'intact']
 
 # %% ../nbs/00e_disk.ipynb #3fce6dbf
 FULL = errno.ENOSPC,errno.EDQUOT,errno.EFBIG
+PASSING = *FULL,errno.EROFS,errno.EIO,errno.ESTALE             # what somebody can mend while a run waits
 
 def _sync(path):
     "Wait until a file or folder is on the disk; folders can't be waited for on Windows"
@@ -78,13 +79,13 @@ def when_there_is_room(
     every:float=2, # Seconds from try to try
     stop:Callable=lambda: False, # Don't wait any longer?
 ):
-    "What `write()` returns; while the disk is full, say so, wait, and try again"
+    "What `write()` returns; while the disk is full, or has gone, say so, wait, and try again"
     end,told = time.monotonic()+patience,False
     while True:
         try: return write()
         except OSError as e:
-            if e.errno not in FULL or time.monotonic()>end or stop(): raise
-            if not told: print(f"{e}. Waiting for room, {patience/60:.0f} minutes at most; nothing is lost", flush=True)
+            if e.errno not in PASSING or time.monotonic()>end or stop(): raise
+            if not told: print(f"{e}. Waiting for it, {patience/60:.0f} minutes at most; nothing is lost", flush=True)
             told = True
             time.sleep(every)
 

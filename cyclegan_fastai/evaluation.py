@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 
 from fastai.vision.all import *
+from .checks import *
 from .files import *
 from .features import *
 from .metrics import *
@@ -23,6 +24,8 @@ def translators(
     bs:int=16, # Images at a time
 ):
     "The two maps of a model, from images on the CPU to images on the CPU, however many"
+    if not hasattr(model, 'evaluating') and not (isinstance(model, (tuple,list)) and len(model)==2 and all(map(callable, model))): raise TypeError(
+        f"`model` must be a `CycleGANLearner`, or two functions, a to b and b to a, got {type(model).__name__}: pass the learner")
     def batched(f): return lambda x: torch.cat([f(o).detach().float().cpu() for o in x.split(bs)])
     if not hasattr(model, 'evaluating'): yield tuple(map(batched, model)); return
     with model.evaluating() as game: yield tuple(batched(lambda x, f=f: f(x.to(game.device))) for f in (game.generator_a2b, game.generator_b2a))
@@ -113,6 +116,8 @@ def evaluate(
     progress:bool=True, # Show bars where there is something to wait for, and somebody who does
 )->Evaluation:
     "How good a model is, beside what it has to beat"
+    if not hasattr(dls, 'domains'): raise TypeError(f"`dls` must be of two domains, as from `UnpairedDataLoaders`, got {type(dls).__name__}")
+    if n is not None: check_whole('n', n, 4)
     net,domains,progress = get_features(features),dls.domains,progress and is_watched()
     (a,b),device = domains,getattr(dls, 'device', None)
     sets,dropped = _real(dls, n)
@@ -124,6 +129,7 @@ def evaluate(
         for s,t,there,back,sign in ((a, b, a2b, b2a, 1), (b, a, b2a, a2b, -1)):
             direction,x = f'{s} → {t}',sets[f'test {s}']
             fake = there(x)
+            if not fake.isfinite().all(): raise ValueError("`model` makes images that aren't finite: it has diverged; load an earlier checkpoint")
             made = net.embed(fake, device=device, progress=progress)
             found = {}
             for what,o in ((f'real {t}', real[f'test {t}']), (f'{s}, untranslated', real[f'test {s}']), (direction, made)):

@@ -101,7 +101,8 @@ def run_experiment(
     learn = recipe_learner(recipe, out, device, workers)
     if not rank_distrib() and num_distrib()>1: distrib_barrier()
     def begin():
-        check_folder(out, 5*12*total_params(learn.model)[0])                       # weights and Adam's two moments, in five files
+        a_file = 12*total_params(learn.model)[0] + 1200*recipe.size**2             # weights, Adam's two moments, a hundred past fakes
+        check_folder(out, 5*a_file)                                                # one is being written beside four
         if not resume: start_run(recipe, out)
     _on_first(begin)
     if cbs: learn.remove_cbs([o for o in learn.cbs if isinstance(o, ProgressCallback)])

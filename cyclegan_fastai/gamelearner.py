@@ -7,6 +7,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from fastai.vision.all import *
 from . import __version__
+from .checks import *
 from .disk import *
 from .game import *
 from .terms import *
@@ -71,7 +72,8 @@ class GameLearner(Learner):
 
     def load(self, file, device=None, with_opt=True, strict=True, weights_only=True):
         "Load what `save` wrote, and go on exactly there; whatever `weights_only`, no code is run from the file"
-        file = join_path_file(file, self.path/self.model_dir, ext='.pth')
+        file = self.path/self.model_dir/check_path('file', file)
+        if file.suffix!='.pth': file = file.with_name(file.name+'.pth')
         state = _read(file, ifnone(device, get_model(self.model).device))
         try: get_model(self.model).load_state_dict(state['model'] if 'model' in state else state, strict=strict)
         except (RuntimeError, TypeError) as e: raise ValueError(f"`{file}` holds networks of another shape{_other_version(state)}: build the learner "
@@ -129,7 +131,7 @@ def _restore(self:GameLearner, state, file):
         else: warn(f"`{file}` holds the state of `{k}`, which this learner doesn't have")
     self.epochs_done,midway = state['epochs_done'],state.get('midway')
     self.batches_done = midway['batches'] if midway else 0
-    if midway: self._midway = {**midway, **{k: state[k] for k in ('epochs_done','callbacks','random')}}
+    if midway: self._midway = {**midway, **{k: state[k] for k in ('epochs_done','opt','callbacks','random')}}
     set_random_state(state['random'], self.dls.loaders)
 
 def _other_version(state):
@@ -156,6 +158,7 @@ def _read_past(self:GameLearner, batches, midway):
     self._began = midway['began']
     set_random_state(self._began, self.dls.loaders)
     for _ in range(midway['batches']): next(batches)
+    self.opt.load_state_dict(midway['opt'])                # `fit` has set its rates
     cbs = self._keepers()
     for k,v in midway['callbacks'].items():
         if k in cbs: cbs[k].load_state_dict(v)
@@ -219,6 +222,14 @@ def game_learner(
     **kwargs
 )->GameLearner:
     "A learner that plays `game`"
+    if not isinstance(game, Game): raise TypeError(f"`game` must be a `Game`, such as `CycleGAN`, got {type(game).__name__}: see the page on games")
+    if bad := [o for o in L(cbs) if not isinstance(o, Callback) and not (isinstance(o, type) and issubclass(o, Callback))]: raise TypeError(
+        f"`cbs` must be callbacks, got {bad[0]!r}: pass an instance, such as `ShowSamples()`")
+    if bad := [o for o in L(metrics) if not callable(o) and not isinstance(o, (Metric,Callback))]: raise TypeError(
+        f"`metrics` must be functions, metrics of fastai's or callbacks, got {bad[0]!r}: pass one, such as `KID()`")
+    check_rates(lr)
+    check_callable('opt_func', opt_func, 'gan_adam')
+    if ema is not None: check_number('ema', ema, '[0, 1)', .999)
     cbs = [AlternatingTrainer(pool_size, n_critic), LossTerms(**(schedules or {})), CountEpochs(), *L(cbs),
            *([] if ema is None else [GeneratorEMA(ema)])]
     learn = cls(dls, game, game.loss, opt_func=opt_func, lr=lr, splitter=players, cbs=cbs, moms=moms, **kwargs)

@@ -5,6 +5,7 @@
 # %% ../nbs/08_learner.ipynb #e2b9b9d5
 from __future__ import annotations
 from fastai.vision.all import *
+from .checks import *
 from .data import *
 from .models import *
 from .photo import *
@@ -22,6 +23,12 @@ class CycleGANLearner(GameLearner):
     "A `GameLearner` that shows and predicts images of two domains"
     @property
     def domains(self): return getattr(self.dls, 'domains', ('A','B'))
+
+def _begin(family, schedule):
+    "Where a schedule begins"
+    try: return float(schedule(0.))
+    except Exception as e: raise ValueError(f"`lambda_{family}` must be a number, or a function of progress in [0, 1] that gives one, such as "
+        f"`SchedLin(10, 1)`: at 0 it fails ({e})") from None
 
 @delegates(game_learner, but=['game','schedules','cls'])
 def cyclegan_learner(
@@ -43,7 +50,8 @@ def cyclegan_learner(
         "`UnpairedDataLoaders` or `UnpairedBlock`; where loaders of your own give pairs, say so with `dls.n_inp = 2`")
     lambdas = dict(cycle=lambda_cycle, identity=lambda_identity, consistency=lambda_consistency)
     schedules = {k:f for k,f in lambdas.items() if callable(f)}
-    start = {f'lambda_{k}': float(f(0.)) if callable(f) else f for k,f in lambdas.items()}
+    start = {f'lambda_{k}': _begin(k, f) if callable(f) else f for k,f in lambdas.items()}
+    if critic_nf is not None: check_whole('critic_nf', critic_nf, 1, 1024)
     if n_blocks is None: n_blocks = 9 if getattr(dls, 'size', 64)>=256 else 6
     nets = [resnet_generator(n_blocks, nf, norm=norm, dropout=dropout, up=up) for _ in 'ab']
     nets += [patch_critic(ifnone(critic_nf, nf), norm=norm) for _ in 'ab']
@@ -68,6 +76,8 @@ def show_results(self:CycleGANLearner,
     **kwargs # To `show_play`
 ):
     "Real, translated, and there and back again; both ways"
+    check_whole('max_n', max_n)
+    check_whole('ds_idx', ds_idx, 0, len(self.dls.loaders)-1)
     if dl is None: dl = self.dls[ds_idx]
     if isinstance(dl, TfmdDL): dl = dl.new(bs=min(max_n, dl.n), shuffle=shuffle, drop_last=False)
     show_play(self.play(*first(dl)[:2]), self.domains, max_n=max_n, **kwargs)

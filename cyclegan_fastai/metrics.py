@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 
 from fastai.vision.all import *
+from .checks import *
 from .game import *
 from .terms import *
 from .features import *
@@ -16,6 +17,11 @@ __all__ = ['kernel_distance', 'frechet_distance', 'Space', 'Score', 'kid_score',
            'DistanceColumns', 'KID', 'FrechetDistance']
 
 # %% ../nbs/07_metrics.ipynb #36354c4c
+def _check_features(x, y):
+    if x.shape[1]!=y.shape[1]: raise ValueError(f"`x` and `y` must have as many features, got {x.shape[1]} and {y.shape[1]}: take both from the same network")
+    if not (x.isfinite().all() and y.isfinite().all()): raise ValueError("`x` and `y` must be finite, and aren't: a model that has diverged makes "
+        "such images; load an earlier checkpoint")
+
 def kernel_distance(
     x:Tensor, # Features, (n, d)
     y:Tensor, # Features, (m, d)
@@ -24,6 +30,10 @@ def kernel_distance(
     seed:int=2020, # Of the subsets; these are torch-fidelity's
 )->tuple[float,float]: # Mean over the subsets, and its standard deviation; not yet ×1000
     "Squared maximum mean discrepancy, unbiased, kernel (u·v/d + 1)³; Bińkowski et al. 2018, arXiv 1801.01401, Eq. 4"
+    check_whole('n_subsets', n_subsets)
+    check_whole('seed', seed, 0)
+    if subset_size is not None: check_whole('subset_size', subset_size, 2)
+    _check_features(x, y)
     least = min(len(x), len(y))
     size = subset_size or min(1000, max(2, least//2))
     if not 2<=size<=least: raise ValueError(f"`subset_size` must be between 2 and the smaller of both sets ({least} images), got {size}")
@@ -42,6 +52,7 @@ def frechet_distance(
     y:Tensor, # Features, (m, d)
 )->float:
     "Fréchet distance of two Gaussians with the means and covariances of `x` and `y`; Heusel et al. 2017, arXiv 1706.08500, Eq. 6"
+    _check_features(x, y)
     if min(len(x), len(y))<2: raise ValueError(f"a Fréchet distance needs two images of each at least, got {len(x)} and {len(y)}")
     x,y = x.double(),y.double()
     xc,yc = ((o-o.mean(0))/(len(o)-1)**.5 for o in (x,y))                    # covariance = xcᵀ xc
@@ -137,7 +148,9 @@ class DistanceColumns(Callback):
         n:int=200, # Images of each domain, both of validation and of training, at most
         features:str|nn.Module='lite0', # As for `get_features`
     ):
-        if every<1 or n<4: raise ValueError(f"`every` must be ≥ 1 and `n` ≥ 4, got {every} and {n}")
+        check_whole('every', every)
+        check_whole('n', n, 4)
+        if not isinstance(features, nn.Module): check_choice('features', features, ('lite0','inception'))
         self.every,self.n,self.features,self.inputs = every,n,features,None
 
     def before_fit(self):

@@ -4,11 +4,12 @@
 
 # %% ../nbs/07c_recipe.ipynb #39fc792a
 from __future__ import annotations
-import json,math,os
+import json,os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict,dataclass,fields
 from pathlib import Path
+from .checks import *
 from .disk import *
 
 # %% auto #0
@@ -34,20 +35,15 @@ class Recipe:
     deterministic:bool=False # Only algorithms that give the same bits every time; slower on a GPU
 
     def __post_init__(self):
-        for k,low in dict(size=24, epochs=0, decay_epochs=0, bs=1, blocks=0, width=1, seed=0).items():
-            if type(v := getattr(self, k)) is not int or v<low: raise ValueError(f"`{k}` must be an integer of at least {low}, got {v!r}")
-        for k in ('lr','identity','ema'):
-            if isinstance(v := getattr(self, k), bool) or not isinstance(v, (int,float)) or not math.isfinite(v):
-                raise ValueError(f"`{k}` must be a finite number, got {v!r}")
-        if not isinstance(self.data, str) or not self.data: raise ValueError(f"`data` must be a name, an address or a path, got {self.data!r}")
+        limits = dict(size=(24,2**14), epochs=(0,10**6), decay_epochs=(0,10**6), bs=(1,2**16), blocks=(0,100), width=(1,1024), seed=(0,2**32-1))
+        for k,o in limits.items(): check_whole(k, getattr(self, k), *o)
+        for k,within,such in (('lr','(0, inf)',2e-4), ('identity','[0, inf)',5), ('ema','[0, 1)',.999)): check_number(k, getattr(self, k), within, such)
+        check_choice('augment', self.augment, ('full','flip','none'))
+        check_choice('damaged', self.damaged, ('error','skip'))
+        check_path('data', self.data)
+        if not isinstance(self.deterministic, bool): raise ValueError(f"`deterministic` must be True or False, got {self.deterministic!r}")
         if self.size%4: raise ValueError(f"`size` must be a multiple of 4, got {self.size}: pass {self.size//4*4} or {self.size//4*4+4}")
         if not self.epochs+self.decay_epochs: raise ValueError("`epochs` and `decay_epochs` are both 0: there is nothing to train")
-        if self.lr<=0: raise ValueError(f"`lr` must be above 0, got {self.lr}")
-        if self.identity<0: raise ValueError(f"`identity` must be ≥ 0, got {self.identity}")
-        if not 0<=self.ema<1: raise ValueError(f"`ema` must be in [0, 1), got {self.ema}")
-        if self.seed>=2**32: raise ValueError(f"`seed` must be below 2³², got {self.seed}")
-        for k,known in dict(augment=('full','flip','none'), damaged=('error','skip'), deterministic=(False,True)).items():
-            if getattr(self, k) not in known: raise ValueError(f"`{k}` must be {', '.join(map(repr, known[:-1]))} or {known[-1]!r}, got {getattr(self, k)!r}")
 
 PAPER = Recipe()
 QUICK = Recipe(epochs=7, decay_epochs=7, bs=4, blocks=2, width=16, lr=1e-3, ema=.99, augment='flip')
@@ -71,7 +67,7 @@ def load_recipe(
     if not fn.exists(): raise FileNotFoundError(f"`{out}` holds no run: there is no `recipe.json` in it")
     again = "restore it, or start a new run with another `out`"
     try: found = json.loads(fn.read_text(encoding='utf-8'))
-    except ValueError as e: raise ValueError(f"`{fn}` is damaged ({e}): {again}") from None
+    except (ValueError, RecursionError) as e: raise ValueError(f"`{fn}` is damaged ({e}): {again}") from None
     if not isinstance(found, dict): raise ValueError(f"`{fn}` is damaged (it holds a {type(found).__name__}): {again}")
     if unknown := set(found)-{o.name for o in fields(Recipe)}: raise ValueError(
         f"`{fn}` has settings that aren't known here, {sorted(unknown)}: a newer version wrote it; use that one")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import matplotlib
 from fastai.vision.all import *
 from PIL import ImageDraw,ImageFont
+from .checks import *
 from .disk import *
 from .data import show_rows
 
@@ -77,7 +78,8 @@ class ShowSamples(Callback):
         n:int=8, # Images of each kind
         folder:Path|str|None=None, # For `epoch_0000.png` and so on; `samples` in the learner's path
     ):
-        if every<1 or n<1: raise ValueError(f"`every` and `n` must be ≥ 1, got {every} and {n}")
+        check_whole('every', every)
+        check_whole('n', n)
         self.every,self.n,self.folder,self.batch = every,n,folder,None
 
     def before_fit(self):
@@ -124,7 +126,9 @@ def picture(self:ShowSamples,
 @patch
 def _show(self:ShowSamples, im, done):
     fn = self.folder/f'epoch_{done:04d}.png'
-    with whole_file(fn) as part: im.save(part, format='png')
+    def write():
+        with whole_file(fn) as part: im.save(part, format='png')
+    when_there_is_room(write)
     self._log(im, done)
     if IN_NOTEBOOK and hasattr(self.learn, 'progress'):
         from IPython import display

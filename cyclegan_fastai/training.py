@@ -5,12 +5,25 @@
 # %% ../nbs/05_training.ipynb #e2b9b9d5
 from __future__ import annotations
 from fastai.vision.all import *
+from .checks import *
 from .game import *
 
 # %% auto #0
-__all__ = ['TorchOptimizer', 'gan_adam', 'FakePool', 'AlternatingTrainer', 'flat_lin', 'FlatLinScheduler', 'GeneratorEMA']
+__all__ = ['check_rates', 'TorchOptimizer', 'gan_adam', 'FakePool', 'AlternatingTrainer', 'flat_lin', 'FlatLinScheduler',
+           'GeneratorEMA']
 
 # %% ../nbs/05_training.ipynb #291ce7dd
+def check_rates(
+    lr, # Given for it
+    name:str='lr', # Of the argument
+):
+    "An error unless `lr` is a rate, or two of them, in a slice or a list"
+    if isinstance(lr, slice): rates = [o for o in (lr.start,lr.stop) if o is not None]
+    else: rates = list(lr) if isinstance(lr, (list,tuple,np.ndarray)) else [lr]
+    if not rates or isinstance(lr, (list,tuple,np.ndarray)) and len(rates)!=2: raise ValueError(
+        f"`{name}` must be a rate, or two of them for generators and critics, got {lr!r}: pass one, such as `{name}=2e-4`")
+    for o in rates: check_number(name, o, '[0, inf)', 2e-4)
+
 class TorchOptimizer(OptimWrapper):
     "A torch optimizer for fastai; what torch leaves open (`foreach=None`) is no hyperparameter"
     @property
@@ -33,8 +46,7 @@ class FakePool:
     def __init__(self,
         size:int=50, # Images kept; 0: no history
     ):
-        if not isinstance(size, int) or size<0: raise ValueError(f"`size` of a `FakePool` must be an integer ≥ 0, got {size!r}")
-        self.size,self.images = size,[]
+        self.size,self.images = check_whole('size', size, 0),[]
 
     def __call__(self,
         fakes:Tensor, # (n, c, h, w)
@@ -63,8 +75,8 @@ class AlternatingTrainer(Callback):
         pool_size:int=50, # Images kept of each kind of fake; 0: no history
         n_critic:int=1, # The generators move on every `n_critic`-th step, the critics on all
     ):
-        if n_critic<1: raise ValueError(f"`n_critic` must be ≥ 1, got {n_critic}")
-        FakePool(pool_size)
+        check_whole('n_critic', n_critic)
+        check_whole('pool_size', pool_size, 0)
         self.pool_size,self.n_critic,self.n_steps = pool_size,n_critic,0
 
     def after_create(self):
@@ -123,8 +135,9 @@ def fit_flat_lin(self:Learner,
     start_epoch:int=0, # Go on from here after `load`: `learn.epochs_done`
 ):
     "Fit with the paper's schedule: flat, then linearly towards zero"
-    if n_epochs<0 or n_epochs_decay<0 or n_epochs+n_epochs_decay<1: raise ValueError(
-        f"`n_epochs` and `n_epochs_decay` must be ≥ 0 and one of them ≥ 1, got {n_epochs} and {n_epochs_decay}")
+    for k,v in dict(n_epochs=n_epochs, n_epochs_decay=n_epochs_decay, start_epoch=start_epoch).items(): check_whole(k, v, 0)
+    if not n_epochs+n_epochs_decay: raise ValueError("`n_epochs` and `n_epochs_decay` are both 0: one of them must be 1 at least")
+    if lr_max is not None: check_rates(lr_max, 'lr_max')
     if self.opt is None: self.create_opt()
     self.opt.set_hyper('lr', self.lr if lr_max is None else lr_max)
     lr_max = np.array([o['lr'] for o in self.opt.hypers])
@@ -138,7 +151,7 @@ class GeneratorEMA(Callback):
     def __init__(self,
         decay:float=.999, # Share of the old average that stays at each step, in [0, 1)
     ):
-        if not 0<=decay<1: raise ValueError(f"`decay` must be in [0, 1), got {decay}")
+        check_number('decay', decay, '[0, 1)', .999)
         self.decay,self.averages,self.n_averaged,self.in_place = decay,None,0,False
 
     def _params(self): return [p for m in get_model(self.learn.model).players('generators') for p in m.parameters()]

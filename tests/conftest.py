@@ -23,6 +23,17 @@ def seeded():
     "Every test starts from the same seed, whichever ran before it"
     random.seed(42); np.random.seed(42); torch.manual_seed(42)
 
+@pytest.fixture
+def lost(record_property):
+    "Say what a fault has cost: one line of the summary at the end"
+    return lambda what: record_property('lost', what)
+
+def pytest_terminal_summary(terminalreporter):
+    "What was lost, fault by fault"
+    rows = [(o.nodeid, v) for o in terminalreporter.stats.get('passed', ()) for k,v in o.user_properties if k=='lost']
+    if rows: terminalreporter.section('what was lost')
+    for test,what in sorted(rows): terminalreporter.write_line(f'{test.split("::")[-1]}: {what}')
+
 @pytest.fixture(scope='session')
 def root(): return Path(__file__).resolve().parents[1]
 

@@ -6,7 +6,8 @@ from typer.testing import CliRunner
 
 from cyclegan_fastai.bench import SIDES, UPIT, Clock, Ours, Plain, replace
 from cyclegan_fastai.cli import app
-from cyclegan_fastai.experiment import QUICK, recipe_dls
+from cyclegan_fastai.experiment import recipe_dls
+from cyclegan_fastai.recipe import QUICK
 from cyclegan_fastai.seasons import seasons
 
 try: has_upit = importlib.metadata.version('upit')==UPIT

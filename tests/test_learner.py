@@ -425,7 +425,7 @@ def test_other_optimizers():
 @pytest.mark.parametrize('kwargs,error,message', [
     (dict(lr_max=1), TypeError, 'lr_max'), (dict(adversarial='mse'), ValueError, 'mse'),
     (dict(lambda_cycle=-1), ValueError, 'lambda_cycle'),
-    (dict(pool_size=-1), ValueError, 'size'), (dict(n_critic=0), ValueError, 'n_critic'), (dict(ema=1.), ValueError, 'decay')])
+    (dict(pool_size=-1), ValueError, 'size'), (dict(n_critic=0), ValueError, 'n_critic'), (dict(ema=1.), ValueError, 'ema')])
 def test_wrong_arguments(kwargs, error, message):
     with pytest.raises(error, match=message): make(pairs(), **kwargs)
 

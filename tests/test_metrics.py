@@ -69,7 +69,7 @@ def test_kernel_distance_is_unbiased_and_frechet_is_not():
 
 @pytest.mark.parametrize('size', [1, 21])
 def test_subset_size_is_checked(size):
-    with pytest.raises(ValueError, match='`subset_size` must be between 2 and the smaller'): kernel_distance(*torch.randn(2, 20, 4), subset_size=size)
+    with pytest.raises(ValueError, match='`subset_size` must be '): kernel_distance(*torch.randn(2, 20, 4), subset_size=size)
 
 def test_scores_refuse_strangers():
     a, b = (FeatureSet(torch.randn(30, 8), o) for o in ('one', 'two'))
@@ -240,7 +240,7 @@ def test_an_exported_learner_carries_no_pictures(dls, tmp_path):
 
 @pytest.mark.parametrize('kwargs', [dict(every=0), dict(n=3)])
 def test_bad_arguments(kwargs):
-    with pytest.raises(ValueError, match='`every` must be ≥ 1 and `n` ≥ 4'): KID(**kwargs)
+    with pytest.raises(ValueError, match='must be a whole number ≥ (1|4), got'): KID(**kwargs)
 
 # Duplicates
 

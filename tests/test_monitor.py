@@ -316,7 +316,7 @@ def test_an_exported_learner_carries_no_pictures(make, tmp_path):
 
 def test_arguments_of_samples(make):
     for kwargs in (dict(every=0), dict(n=0)):
-        with pytest.raises(ValueError, match='must be ≥ 1'): ShowSamples(**kwargs)
+        with pytest.raises(ValueError, match='must be a whole number ≥ 1'): ShowSamples(**kwargs)
     learn = make(cbs=ShowSamples(n=100))
     learn.fit(1)
     assert len(learn.show_samples.batch[0])==3, 'all there are'
