@@ -5,7 +5,7 @@
 # %% ../nbs/06a_alarms.ipynb #e2b9b9d5
 from __future__ import annotations
 from fastai.vision.all import *
-from .terms import any_rank
+from .terms import any_rank,pack_rows,unpack_rows
 from .gamelearner import *
 from .monitor import *
 
@@ -187,7 +187,7 @@ class Alarms(Callback):
         if bad := set(L(stop) if not isinstance(stop, bool) else []) - set(map(_name, self.checks)): raise ValueError(
             f"`stop` names {sorted(bad)}, the checks are {[_name(o) for o in self.checks]}")
         store_attr('every,stop,n,patience')
-        self.sample,self.before,self.figures,self.streaks,self.active = None,[],[],{},{}
+        self.sample,self.before,self.figures,self.texts,self.streaks,self.active = None,[],[],[],{},{}
 
     def before_fit(self):
         if not isinstance(self.learn, GameLearner): raise TypeError("`Alarms` needs a `GameLearner`, as from `cyclegan_learner`")
@@ -207,12 +207,15 @@ class Alarms(Callback):
             look = Look(game, self._play(game), history, self.before)
             found = [(_name(check), *o) for check in self.checks for o in check(look)]
         self.before = [*self.before, look.thumbs][-8:]
-        self.figures.append({'epoch': history[-1]['epoch'], **{'_'.join(filter(None, o[:2])): o[2] for o in found}})
+        self.figures.append({'epoch': history[-1]['epoch'], **{sys.intern('_'.join(filter(None, o[:2]))): o[2] for o in found}})
         for o in found: self._judge(*o)
 
     def __getstate__(self): return {**self.__dict__, 'sample': None, 'before': []}        # an exported learner carries no pictures
-    def state_dict(self): return {k: getattr(self, k) for k in ('before','figures','streaks','active')}
-    def load_state_dict(self, state): self.__dict__.update(state)
+    def state_dict(self):
+        return dict(before=self.before, figures=pack_rows(self.figures, self.texts), streaks=self.streaks, active=self.active)
+    def load_state_dict(self, state):
+        self.__dict__.update(state)
+        self.figures,self.texts = unpack_rows(self.figures),[]
 
 def _name(check): return getattr(check, 'func', check).__name__
 

@@ -8,7 +8,6 @@ import importlib.util,itertools,os,platform,random,re,sys,time,types
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError,version
-
 import torch.utils.data as torch_data
 from fastai.vision.all import *
 from .models import *

@@ -96,14 +96,14 @@ def train(
     from cyclegan_fastai.experiment import run_experiment
     from cyclegan_fastai.checkpoints import Stopped
     from cyclegan_fastai.photo import DamagedImage
-    if int(os.environ.get('WORLD_SIZE', 1))>1:                                       # torchrun has started several
+    if several := int(os.environ.get('WORLD_SIZE', 1))>1:                            # torchrun has started them
         from cyclegan_fastai.distributed import join_ranks
         from cyclegan_fastai.terms import gathered
         join_ranks(device)
         out = gathered(out)[0]
     first = os.environ.get('RANK', '0')=='0'
     progress = terminal_progress(f'{"Going on with" if resume else "Training"} {recipe}\nEverything goes to {out}/ — look at sample_grid.png while it runs.')
-    again = f'cyclegan-fastai train --resume --out {shlex.quote(str(out))}'
+    again = f'{"torchrun … -m cyclegan_fastai.cli" if several else "cyclegan-fastai"} train --resume --out {shlex.quote(str(out))}'
     with only_json(as_json):
         try: res = run_experiment(recipe, out, resume, device, save_every, workers, cbs=progress if first else None)
         except DamagedImage as e: raise DamagedImage(str(e).replace("`damaged='skip'`", '`--skip-damaged`')) from None
@@ -111,7 +111,7 @@ def train(
             if first and (out/'last.pth').exists(): raise type(e)(f'{e}. To go on from the last checkpoint: {again}') from None
             raise
         except KeyboardInterrupt as e:
-            said = f'{e}. To go on exactly there' if isinstance(e, Stopped) else 'Stopped. To go on from the last checkpoint'
+            said = f'{e}. To go on {"with as many processes" if several else "exactly there"}' if isinstance(e, Stopped) else 'Stopped. To go on from the last checkpoint'
             if first: console.print(f'\n{said}: {again}', markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(128+getattr(e, 'number', 2)) from None
         finally: progress.close()

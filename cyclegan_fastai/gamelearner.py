@@ -144,6 +144,7 @@ def _epoch_so_far(self:GameLearner):
 
 @patch
 def all_batches(self:GameLearner):
+    "One epoch of a loader; past the batches that it has had already"
     self.n_iter,batches = len(self.dl),enumerate(self.dl)
     midway,self._midway = self._midway if self.training else None,None if self.training else self._midway
     if midway and midway['epochs_done']==self.epoch: self._read_past(batches, midway)

@@ -44,7 +44,7 @@ class CriticAccuracy(Callback):
         self.hits[k] = hits+right.sum(), n+right.numel()                                    # hits are a tensor: no wait for the device
 
     def _keep(self, split):
-        self.learn.loss_terms.row.update({f'{split}_{k}': float(hits)/n for k,(hits,n) in rank_sums(self.hits).items()})
+        self.learn.loss_terms.row.update({sys.intern(f'{split}_{k}'): float(hits)/n for k,(hits,n) in rank_sums(self.hits).items()})
     def after_train(self): self._keep('train')
     def after_validate(self): self._keep('valid')
     def state_dict(self): return dict(hits={k: (int(v), n) for k,(v,n) in self.hits.items()})       # of the current epoch

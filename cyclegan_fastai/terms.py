@@ -4,11 +4,13 @@
 
 # %% ../nbs/04a_terms.ipynb #e2b9b9d5
 from __future__ import annotations
+import json
+
 from fastai.vision.all import *
 from .game import *
 
 # %% auto #0
-__all__ = ['lower_is_better', 'gathered', 'any_rank', 'rank_sums', 'LossTerms']
+__all__ = ['lower_is_better', 'gathered', 'any_rank', 'rank_sums', 'pack_rows', 'unpack_rows', 'LossTerms']
 
 # %% ../nbs/04a_terms.ipynb #9e45d9b4
 def lower_is_better(
@@ -43,6 +45,25 @@ def rank_sums(
     rows = gathered({k: (float(v), n) for k,(v,n) in sums.items()})
     return {k: tuple(map(sum, zip(*(o[k] for o in rows if k in o)))) for k in dict.fromkeys(k for o in rows for k in o)}
 
+# %% ../nbs/04a_terms.ipynb #daf0c773
+def pack_rows(
+    rows:list, # Dicts of numbers and text; all but the last stay as they are
+    texts:list, # Of the rows that were packed before; is filled, and wants to be emptied where `rows` are replaced
+)->str: # JSON
+    "A record as one text"
+    again = lambda i: i and rows[i].keys()==rows[i-1].keys() and list(rows[i])==list(rows[i-1])
+    text = lambda i: json.dumps(list(rows[i].values()) if again(i) else rows[i])
+    texts += map(text, range(len(texts), len(rows)-1))
+    return f'[{",".join([*texts, *map(text, range(len(texts), len(rows)))])}]'
+
+def unpack_rows(
+    text:str|list, # From `pack_rows`
+)->list: # Of dicts
+    "The record again"
+    rows = []
+    for o in text if isinstance(text, list) else json.loads(text): rows.append(o if isinstance(o, dict) else dict(zip(rows[-1], o)))
+    return rows
+
 # %% ../nbs/04a_terms.ipynb #8269854e
 class LossTerms(Callback):
     "Weigh the terms of a game, by a schedule if asked, and record them by name"
@@ -50,7 +71,7 @@ class LossTerms(Callback):
     def __init__(self,
         **schedules # Family of terms → a number, or a function of progress in [0, 1] such as `SchedLin(5, 0)`
     ):
-        self.schedules,self.history,self.curve,self.sums,self.steps = schedules,[],[],{},[]
+        self.schedules,self.history,self.curve,self.sums,self.steps,self.texts = schedules,[],[],{},[],([],[])
 
     @property
     def weights(self): return get_model(self.learn.model).weights
@@ -82,8 +103,8 @@ class LossTerms(Callback):
 
     def _keep(self, split):
         self.sums = rank_sums(self.sums)
-        self.row.update({f'{split}_{k}': v for k,v in self.means().items()})
-    def after_train(self): self._keep('train'); self._keep_curve()
+        self.row.update({sys.intern(f'{split}_{k}'): v for k,v in self.means().items()})
+    def after_train(self): self._keep('train'); self._keep_curve(); self._plain_losses()
     def after_validate(self): self._keep('valid')
     def after_epoch(self):
         if any(k.startswith('train') for k in self.row): self.history.append({'epoch': len(self.history), **self.row})
@@ -105,9 +126,18 @@ def _keep_curve(self:LossTerms, points=20, most=4000):
     ranks = gathered([{k: float(v) for k,v in o.items()} for o in means])          # as many steps on each
     self.curve += [{'epoch': at(i), **_joined(*o)} for i,o in enumerate(zip(*ranks))]
     self.steps = []
-    if len(self.curve)>=most: self.curve = [_joined(*o) for o in zip(self.curve[::2], self.curve[1::2])] + self.curve[len(self.curve)//2*2:]
+    if len(self.curve)<most: return
+    self.texts[1].clear()
+    self.curve = [_joined(*o) for o in zip(self.curve[::2], self.curve[1::2])] + self.curve[len(self.curve)//2*2:]
 
 def _joined(*rows): return {k: np.mean([o[k] for o in rows if k in o]).item() for k in dict.fromkeys(k for o in rows for k in o)}
+
+@patch
+def _plain_losses(self:LossTerms):
+    "Numbers in place of the tensors that fastai's recorder keeps of all batches"
+    losses = self.recorder.losses
+    i = next((i for i in range(len(losses), 0, -1) if not isinstance(losses[i-1], Tensor)), 0)
+    if losses[i:]: losses[i:] = torch.stack(losses[i:]).tolist()
 
 @patch
 def mean(self:LossTerms,
@@ -121,7 +151,7 @@ def mean(self:LossTerms,
 def state_dict(self:LossTerms):
     "What a checkpoint keeps: the record, that of the current epoch, too, and how far the weights have come that follow a schedule"
     numbers = lambda o: {k: float(v) for k,v in o.items()}
-    return dict(history=self.history, curve=self.curve, weights={k: self.weights[k] for k in self.schedules},
+    return dict(history=pack_rows(self.history, self.texts[0]), curve=pack_rows(self.curve, self.texts[1]), weights={k: self.weights[k] for k in self.schedules},
                 sums={k: (float(v), n) for k,(v,n) in self.sums.items()}, steps=[numbers(o) for o in self.steps])
 
 @patch
@@ -129,6 +159,7 @@ def load_state_dict(self:LossTerms,
     state:dict, # From `state_dict`
 ):
     "Take the record up again"
-    self.history,self.curve,self.sums = state['history'],state['curve'],dict(state.get('sums', {}))
+    self.history,self.curve,self.texts = unpack_rows(state['history']),unpack_rows(state['curve']),([],[])
+    self.sums = dict(state.get('sums', {}))
     self.steps = [{k: torch.tensor(v, device=get_model(self.learn.model).device) for k,v in o.items()} for o in state.get('steps', ())]
     self.weights.update({k:v for k,v in state['weights'].items() if k in self.schedules})
