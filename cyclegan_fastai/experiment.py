@@ -15,6 +15,7 @@ from .external import *
 from .seasons import *
 from .files import *
 from .data import *
+from .models import mirror_pads
 from .terms import gathered
 from .monitor import *
 from .samples import *
@@ -65,9 +66,11 @@ def recipe_learner(
     workers:int=0, # Processes that decode images
 )->CycleGANLearner:
     "The data and the learner of a recipe, seeded"
-    return cyclegan_learner(recipe_dls(recipe, device, workers), n_blocks=recipe.blocks, nf=recipe.width, lr=recipe.lr,
-                            lambda_identity=recipe.identity, ema=recipe.ema or None, path=out, model_dir='.',
-                            cbs=[CriticAccuracy(), Alarms(), StopOnNonFinite()])
+    learn = cyclegan_learner(recipe_dls(recipe, device, workers), n_blocks=recipe.blocks, nf=recipe.width, lr=recipe.lr,
+                             lambda_identity=recipe.identity, ema=recipe.ema or None, path=out, model_dir='.',
+                             cbs=[CriticAccuracy(), Alarms(), StopOnNonFinite()])
+    if recipe.deterministic: mirror_pads(learn.model)
+    return learn
 
 # %% ../nbs/08a_experiment.ipynb #6633f948
 def _on_first(f):

@@ -6,11 +6,12 @@
 from __future__ import annotations
 from collections.abc import Callable
 
+import torch
 from torch import nn
 from .checks import *
 
 # %% auto #0
-__all__ = ['NORMS', 'ResBlock', 'resnet_generator', 'patch_critic', 'init_gan']
+__all__ = ['NORMS', 'ResBlock', 'resnet_generator', 'patch_critic', 'init_gan', 'MirrorPad', 'mirror_pads']
 
 # %% ../nbs/02_models.ipynb #f02aad5e
 class ResBlock(nn.Module):
@@ -91,4 +92,20 @@ def init_gan(
         elif isinstance(m, nn.modules.batchnorm._NormBase) and m.affine: nn.init.normal_(m.weight, 1., std)
         else: continue
         if m.bias is not None: nn.init.zeros_(m.bias)
+    return model
+
+# %% ../nbs/02_models.ipynb #8b9b9b03
+class MirrorPad(nn.ReflectionPad2d):
+    "`nn.ReflectionPad2d` by flips and joins, so that its gradient is deterministic on a GPU, too"
+    def forward(self, x):
+        l,r,t,b = self.padding
+        x = torch.cat([x[...,1:l+1].flip(-1), x, x[...,-r-1:x.shape[-1]-1].flip(-1)], -1)
+        return torch.cat([x[...,1:t+1,:].flip(-2), x, x[...,-b-1:x.shape[-2]-1,:].flip(-2)], -2)
+
+def mirror_pads(
+    model:nn.Module, # Changed in place
+)->nn.Module: # `model`
+    "`MirrorPad` for each `nn.ReflectionPad2d`"
+    for m in model.modules():
+        if type(m) is nn.ReflectionPad2d: m.__class__ = MirrorPad
     return model

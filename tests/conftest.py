@@ -15,7 +15,7 @@ def pytest_pycollect_makeitem(collector, name, obj):
 
 def pytest_collection_modifyitems(items):
     "What takes longest begins first: the notebooks, and the docs site"
-    first = ['test_project.py','test_docs.py']
+    first = ['test_project.py','test_docs.py','test_long.py','test_distributed.py','test_faults.py']
     items.sort(key=lambda o: first.index(o.path.name) if o.path.name in first else len(first))
 
 @pytest.fixture(autouse=True)
