@@ -36,8 +36,9 @@ def check_number(
 )->float: # `value`
     "An error unless `value` is a finite number `within` an interval"
     low,high = map(float, within[1:-1].split(','))
-    real = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    if real and (low<value if within[0]=='(' else low<=value) and (value<high if within[-1]==')' else value<=high): return float(value)
+    try: x = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError: x = math.nan                                              # an integer of 400 digits
+    if (low<x if within[0]=='(' else low<=x) and (x<high if within[-1]==')' else x<=high): return x
     raise ValueError(f"`{name}` must be a number in {within}, got {_shown(value)}: pass one, such as `{name}={such_as:g}`")
 
 # %% ../nbs/00f_checks.ipynb #311fa9d8

@@ -224,7 +224,7 @@ def _from_path(source, dest, sha256):
         hint = f': did you mean {near[0]!r}?' if (near := difflib.get_close_matches(str(source).lower(), DATASETS, n=1)) else f'. The names are {", ".join(DATASETS)}'
         raise FileNotFoundError(f'{_SOURCE}; there is no {str(source)!r}{hint}')
     if path.is_dir(): return path
-    if wrong := _wrong(path, sha256=sha256): raise ValueError(f'`{path}` is not the archive you want: {wrong}. Pass a zip, a tar, or a folder')
+    if wrong := _wrong(path, sha256=sha256) if path.is_file() else 'it is a pipe or a device': raise ValueError(f'`{path}` is not the archive you want: {wrong}. Pass a zip, a tar, or a folder')
     out = dest/f'{_stem(path.name)}-{_sha256(path)[:8]}'
     with _writing(out): return _unpack(path, out)
 

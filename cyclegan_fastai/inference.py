@@ -140,6 +140,7 @@ def model_files(
         f": finish the run first, `cyclegan-fastai train --resume --out {path}`" if unfinished else ": name the folder of a finished run, or train first"))
 
 FORMAT = 1 # Of what is written beside the weights
+_AGAIN = 'copy it again, or export it again'
 
 def read_info(
     text:str|None, # JSON, as written by `describe`
@@ -148,13 +149,14 @@ def read_info(
     "What a file says of its model"
     if not text: raise ValueError(f"`{path}` says nothing of its domains: it wasn't written by cyclegan_fastai, or something rewrote it")
     try:
-        info = json.loads(text)
-        a,b = info['domains']
-        ok = a!=b and all(isinstance(o, str) for o in (a,b)) and all(isinstance(info[o], int) for o in ('format','radius'))
-    except (ValueError, TypeError, KeyError): ok = False
-    if not ok: raise ValueError(f"`{path}` is damaged: what it says of its model can't be understood")
+        info = dict(size=None, about={}) | json.loads(text)
+        check_domains(info['domains'])
+        for o in ('format','radius','size'): check_whole(o, 1 if o=='size' and info[o] is None else info[o], int(o=='size'))
+        ok = isinstance(info['about'], dict)
+    except (ValueError, TypeError, KeyError, RecursionError): ok = False
+    if not ok: raise ValueError(f"`{path}` is damaged: what it says of its model can't be understood: {_AGAIN}")
     if info['format']>FORMAT: raise ValueError(f"`{path}` was written by a newer cyclegan_fastai: update the package")
-    return dict(size=None, about={}) | info
+    return info
 
 def describe(
     t:Translator, # A model
@@ -190,13 +192,13 @@ def _load_safetensors(cls, path, device, **kwargs):
     from safetensors import SafetensorError,safe_open
     try:
         with safe_open(path, 'pt') as f: meta,weights = f.metadata() or {},{k: f.get_tensor(k) for k in f.keys()}
-    except SafetensorError as e: raise ValueError(f"`{path}` is damaged, or no safetensors file ({e})") from None
+    except SafetensorError as e: raise ValueError(f"`{path}` is damaged, or no safetensors file ({e}): {_AGAIN}") from None
     info,engines = read_info(meta.get('cyclegan_fastai'), path),{}
     for k,o in zip('ab', info['domains']):
         part = {n[5:]: v for n,v in weights.items() if n.startswith(f'to_{k}.')}
         if not part: continue
         try: engines[o] = TorchEngine(_build(info['arch'][o], part), device)
-        except (RuntimeError, TypeError, KeyError, ValueError) as e: raise ValueError(f"`{path}` is damaged: its weights don't fit what it says of them ({e})") from None
+        except (RuntimeError, TypeError, KeyError, ValueError) as e: raise ValueError(f"`{path}` is damaged: its weights don't fit what it says of them ({e}): {_AGAIN}") from None
     return cls(engines, info['domains'], info['size'], info['about'], **kwargs)
 
 # %% ../nbs/02c_inference.ipynb #8bd64594
@@ -206,7 +208,7 @@ def _load_onnx(cls, files, **kwargs):
     for f in files:
         engine = OnnxEngine(f.read_bytes(), 0)
         try: meta = engine.session.get_modelmeta().custom_metadata_map
-        except Exception as e: raise ValueError(f"`{f}` is damaged, or no ONNX file ({str(e).splitlines()[0][:200]})") from None  # of no class that is public
+        except Exception as e: raise ValueError(f"`{f}` is damaged, or no ONNX file ({str(e).splitlines()[0][:200]}): {_AGAIN}") from None  # of no class that is public
         info = read_info(meta.get('cyclegan_fastai'), f)
         if info['to'] in engines or infos and infos[0]['domains']!=info['domains']: raise ValueError(
             f"`{f.parent}` holds ONNX files of more than one model: name one of them, {', '.join(o.name for o in files)}")

@@ -42,7 +42,9 @@ def spread(
     n:int, # Squares, about
 )->np.ndarray: # (m, side, side, c)
     "Squares from all over an image, their middles on an even grid"
-    (h,w),core = x.shape[:2],side//2
+    core = side//2
+    x = pad_sides(x[None], 1, core)[0]                                                    # a strip may be narrower
+    h,w = x.shape[:2]
     rows = int(np.clip(round((n*h/w)**.5), 1, max(h//core, 1)))
     cols = int(np.clip(round(n/rows), 1, max(w//core, 1)))
     x = np.pad(x, [(core//2,)*2, (core//2,)*2, (0,0)], mode='reflect')

@@ -139,6 +139,8 @@ row('archive: nothing there', fetch('nothing.zip'), FileNotFoundError, 'nothing.
 row('archive: a name with a slip', fetch('hors2zebra'), FileNotFoundError, "did you mean 'horse2zebra'")
 row('archive: text', fetch(), ValueError, '`x.zip`', 'Pass a zip', make=lambda: put('x.zip', 'hello'))
 row('archive: of no bytes', fetch(), ValueError, '`x.zip`', 'Pass a zip', make=lambda: put('x.zip'))
+row('archive: a pipe', fetch(), ValueError, '`x.zip`', 'Pass a zip', make=lambda: os.mkfifo('x.zip'))
+row('archive: a device', fetch('/dev/zero'), ValueError, '`/dev/zero`', 'Pass a zip')
 row('archive: a web page', fetch(), ValueError, 'a web page', 'Pass a zip', make=lambda: put('x.zip', '<!doctype html>'))
 row('archive: cut short', fetch(), ValueError, '`x.zip`', 'Pass a zip', make=lambda: (archive('y.zip', ('trainA/a.png', 'x'*999)), put('x.zip', Path('y.zip').read_bytes()[:-40])))
 row('archive: spoilt inside', fetch(), ValueError, 'is damaged', 'delete it', make=lambda: (archive('y.zip', ('a/a.png', os.urandom(999))),
@@ -197,7 +199,7 @@ vary('cyclegan_learner', learner, 'critic_nf', ['8', 2.5, 0])
 vary('cyclegan_learner', learner, 'pool_size', ['8', 2.5, None, True, -1])
 vary('cyclegan_learner', learner, 'n_critic', [*odd, 0])
 vary('cyclegan_learner', learner, 'ema', ['x', -1, nan, 1, True])
-vary('cyclegan_learner', learner, 'opt_func', ['adam', None], 'gan_adam', error=TypeError)
+vary('cyclegan_learner', learner, 'opt_func', ['adam', None], 'gan_adam')
 vary('cyclegan_learner', learner, 'cbs', ['progress', 3], error=TypeError)
 vary('cyclegan_learner', learner, 'metrics', ['kid', 3], error=TypeError)
 row('cyclegan_learner(lambda_cycle=a function of nothing)', lambda w: learner(w, lambda_cycle=lambda: 3), ValueError, '`lambda_cycle`', 'SchedLin')
@@ -315,14 +317,14 @@ no_model = {
     'a newer format': (tensor_of(cyclegan_fastai={**info, 'format': 99}), 'update the package'), 'no arch': (tensor_of(cyclegan_fastai=info), "don't fit"),
     'arch of text': (tensor_of(cyclegan_fastai={**info, 'arch': 'big'}), "don't fit"), 'an arch without end': (tensor_of(cyclegan_fastai={**info, 'arch': {'a': dict(n_blocks=1, nf=10**9)}}), "don't fit"),
     'about of text': (tensor_of(cyclegan_fastai={**info, 'about': 'me'}), '`r/model.safetensors`')}
-for name,(data,says) in no_model.items(): row(f'model: {name}', load(), ValueError, 'model.safetensors', says, make=partial(run_folder, model=data))
+for name,(data,says) in no_model.items(): row(f'model: {name}', load(), ValueError, 'model.safetensors', says, *(['again'] if 'damaged' in says or 'fit' in says else []), make=partial(run_folder, model=data))
 row('model: a folder without one', load(), FileNotFoundError, '`r`', 'name the folder', make=lambda: put('r/x.txt', 'x'))
 row('model: a run that was stopped', load(), FileNotFoundError, '--resume', make=lambda: put('r/recipe.json', '{}'))
 row('model: a folder by its name', load(), FileNotFoundError, '`r`', make=lambda: Path('r/model.safetensors').mkdir(parents=True))
 row('model: of another kind', load('x.h5'), ValueError, '`x.h5`', '.safetensors', make=lambda: put('x.h5', 'x'))
 row("model: a learner's pickle", load('x.pkl'), ValueError, '`x.pkl`', 'trust=True', make=lambda: torch.save(Forbidden(), 'x.pkl'))
 for name,data in {'text': b'hello', 'of no bytes': b'', 'noise': bytes(range(256))*9}.items():
-    row(f'model: ONNX, {name}', load('x.onnx'), ValueError, '`x.onnx`', 'is damaged', make=partial(put, 'x.onnx', data))
+    row(f'model: ONNX, {name}', load('x.onnx'), ValueError, '`x.onnx`', 'is damaged', 'again', make=partial(put, 'x.onnx', data))
 no_recipe = {'of no bytes': '', 'text': 'hello', 'a list': '[1]', 'null': 'null', 'a number': '3', 'unknown settings': '{"sise": 3}', 'size in words': '{"size": "big"}', 'no epochs': '{"epochs": 0, "decay_epochs": 0}',
              'nan': '{"lr": NaN}', 'nested without end': '['*100000, 'bytes': b'\xff\xfe\x00', 'a width without end': '{"width": 1e999}', 'twice the same': '{"bs": 1, "bs": 0}'}
 for name,text in no_recipe.items(): row(f'recipe: {name}', lambda w: load_recipe('r'), ValueError, '`r/recipe.json`', make=partial(run_folder, recipe=text))
@@ -386,10 +388,7 @@ def check_message(text, words, seconds):
     assert not foreign.search(plain), f'Python speaks: {plain}'
     assert seconds<LIMIT, f'{seconds:.1f} s'
 
-PENDING = ( # beginnings of rows that are not refused yet
-    *(f'cyclegan_learner({o}=' for o in ('lr','critic_nf','pool_size','n_critic','ema','opt_func','cbs','metrics','lambda_cycle=a function')), 'game_learner(', 'fit_flat_lin(', 'FakePool(size=True', "GeneratorEMA(decay='x'",
-    'AlternatingTrainer(', 'ShowSamples(', 'KID(', 'learn.load: nothing', 'learn.load: another', 'show_results(', 'kernel_distance', 'frechet_distance of nan', 'evaluate', 'recipe: nested', 'train --data {sample} --blocks 1000000',
-    'train --data {sample} --width 1000000', 'train --resume --out r   # nested', 'bench')
+PENDING = 'learn.load: another', 'evaluate(model=None', 'evaluate r -n 0', 'evaluate r -n -1', 'evaluate r -n 1' # beginnings of rows that are not refused yet
 def named(rows): return [pytest.param(o, marks=pytest.mark.xfail(reason='not mended yet')) if o.startswith(PENDING) else o for o in rows]
 
 @pytest.mark.parametrize('name', named(cases))
@@ -538,3 +537,21 @@ def test_one_clear_line(world, tmp_path, monkeypatch, capfd, text):
     check_message(unframed(err), words, time.perf_counter()-start)
     assert status==code and not out and 'Traceback' not in err
     assert state(tmp_path, world.home)==before, 'nothing may be left behind'
+
+@pytest.mark.parametrize('args,says', [(['train', '--size', '65'], '`size`'), (['train', '--resume', '--out', 'void'], 'recipe.json'), (['translate', 'x.png', '--run', b'no \xff'], 'name the folder'), (['sing'], 'No such command')])
+def test_one_clear_line_of_a_real_process(tmp_path, args, says):
+    "In a new process, its start included"
+    env = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1', 'COLUMNS': '200'}
+    command = [sys.executable, '-m', 'cyclegan_fastai.cli', *args]
+    start = time.perf_counter()
+    res = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, errors='replace')
+    seconds = time.perf_counter()-start
+    check_message(unframed(res.stderr), [says], 0)
+    print(f'{seconds:.2f} s; lost: nothing')
+    assert res.returncode==2 and not res.stdout and 'Traceback' not in res.stderr and not list(tmp_path.iterdir())
+    assert seconds<10*LIMIT, 'a hang: machines that do much else are slow to start Python'
+
+def test_debug_shows_where(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', ['cyclegan-fastai', 'train', '--size', '65', '--debug'])
+    with pytest.raises(ValueError, match='`size`'): cli.main()
