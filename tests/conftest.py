@@ -1,5 +1,5 @@
 "What all tests share: no window, little noise, the same numbers every time; and a browser, where there is one"
-import inspect, os, random, shutil, threading
+import inspect, os, random, shutil, signal, threading
 os.environ |= dict(MPLBACKEND='agg', OMP_NUM_THREADS='1') # sums depend on the number of threads; and processes with two threads on two cores crawl
 
 from functools import partial
@@ -33,6 +33,18 @@ def pytest_terminal_summary(terminalreporter):
     rows = [(o.nodeid, v) for o in terminalreporter.stats.get('passed', ()) for k,v in o.user_properties if k=='lost']
     if rows: terminalreporter.section('what was lost')
     for test,what in sorted(rows): terminalreporter.write_line(f'{test.split("::")[-1]}: {what}')
+
+class Hangs(BaseException): "Nobody's `except Exception` swallows it"
+
+@pytest.fixture
+def bell():
+    "`bell(what)` before a case that may hang: after twenty seconds it fails, and says what it was"
+    case = []
+    def ring(*_): raise Hangs(*case)
+    before = signal.signal(signal.SIGALRM, ring)
+    def start(what): case[:] = [what]; signal.alarm(20)
+    yield start
+    signal.alarm(0); signal.signal(signal.SIGALRM, before)
 
 @pytest.fixture(scope='session')
 def root(): return Path(__file__).resolve().parents[1]

@@ -1,5 +1,5 @@
 "What clumsy and hostile users do: one row a case, with what it does, the error's class or the exit status, and words of the message"
-import base64, io, json, math, os, re, shlex, shutil, struct, subprocess, sys, tarfile, time, warnings, zipfile, zlib
+import base64, io, json, math, os, re, shlex, struct, subprocess, sys, tarfile, time, warnings, zipfile, zlib
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -128,6 +128,7 @@ vary('tensor_dls', lambda w,**kw: tensor_dls(**{'train': (w.x,), 'valid': (w.x,)
 vary('paired_images', lambda w,**kw: paired_images(**{'a': sample/'testA', 'b': sample/'testA', **kw}), 'a', [None, '', 3])
 vary('seasons', lambda w,**kw: seasons(**{'n_train': 1, 'n_test': 0, 'size': 16, 'path': 'drawn', **kw}), 'n_train', [*odd, 0, 10**9], 'pass')
 vary('seasons', lambda w,**kw: seasons(**{'n_train': 1, 'n_test': 0, 'size': 16, 'path': 'drawn', **kw}), 'size', [*odd, 0, 10**9], 'pass')
+for o in ('n_test','seed'): vary('seasons', lambda w,**kw: seasons(**{'n_train': 1, 'n_test': 0, 'size': 16, 'path': 'drawn', **kw}), o, odd, 'pass')
 row('seasons over other files', lambda w: seasons(1, 0, 16, path='mine'), ValueError, '`path`', 'pass another', make=lambda: put('mine/letter.txt', 'dear'))
 row('seasons below a file', lambda w: seasons(1, 0, 16, path='mine/x'), OSError, '`mine`', 'choose a folder', make=lambda: put('mine', 'dear'))
 
@@ -186,6 +187,7 @@ row('ssim of small images', lambda w: ssim(w.x[...,:8], w.x[...,:8]), ValueError
 # A learner
 
 learner = lambda w,**kw: cyclegan_learner(**{'dls': w.dls, 'n_blocks': 1, 'nf': 4, **kw})
+row('cyclegan_learner(lr_max=1)', lambda w: learner(w, lr_max=1), TypeError, "'lr_max'")
 vary('cyclegan_learner', learner, 'dls', [None, 'set', sample], '`UnpairedDataLoaders`', error=TypeError)
 vary('cyclegan_learner', learner, 'n_blocks', ['8', 2.5, True, nan, -1, 10**6], 'pass')
 vary('cyclegan_learner', learner, 'nf', [*odd, 0, 10**7], 'pass')
@@ -392,11 +394,12 @@ PENDING = 'learn.load: another', 'evaluate(model=None', 'evaluate r -n 0', 'eval
 def named(rows): return [pytest.param(o, marks=pytest.mark.xfail(reason='not mended yet')) if o.startswith(PENDING) else o for o in rows]
 
 @pytest.mark.parametrize('name', named(cases))
-def test_one_clear_error(world, tmp_path, monkeypatch, name):
+def test_one_clear_error(world, bell, tmp_path, monkeypatch, name):
     do, error, words, make = cases[name]
     monkeypatch.chdir(tmp_path)
     if make: make()
     before = state(tmp_path, world.home)
+    bell(name)
     start = time.perf_counter()
     with warnings.catch_warnings(), pytest.raises(error) as e:
         warnings.simplefilter('ignore')
@@ -527,15 +530,17 @@ def args_of(text, world): return [o.format(sample=sample, model=world.model) for
 def unframed(text): return re.sub(r'[╭╮╰╯│─]', ' ', text)
 
 @pytest.mark.parametrize('text', named(lines))
-def test_one_clear_line(world, tmp_path, monkeypatch, capfd, text):
+def test_one_clear_line(world, bell, tmp_path, monkeypatch, capfd, text):
     code, words, make = lines[text]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('COLUMNS', '200')
     if make: make()
     before, start = state(tmp_path, world.home), time.perf_counter()
+    bell(text)
     status, out, err = call(monkeypatch, capfd, args_of(text, world))
     check_message(unframed(err), words, time.perf_counter()-start)
     assert status==code and not out and 'Traceback' not in err
+    assert not err.startswith('Error:') or err.count('\n')==1, 'one line'
     assert state(tmp_path, world.home)==before, 'nothing may be left behind'
 
 @pytest.mark.parametrize('args,says', [(['train', '--size', '65'], '`size`'), (['train', '--resume', '--out', 'void'], 'recipe.json'), (['translate', 'x.png', '--run', b'no \xff'], 'name the folder'), (['sing'], 'No such command')])

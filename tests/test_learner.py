@@ -422,13 +422,6 @@ def test_other_optimizers():
     learn.fit(1)
     assert isinstance(learn.opt.opt, torch.optim.SGD)
 
-@pytest.mark.parametrize('kwargs,error,message', [
-    (dict(lr_max=1), TypeError, 'lr_max'), (dict(adversarial='mse'), ValueError, 'mse'),
-    (dict(lambda_cycle=-1), ValueError, 'lambda_cycle'),
-    (dict(pool_size=-1), ValueError, 'size'), (dict(n_critic=0), ValueError, 'n_critic'), (dict(ema=1.), ValueError, 'ema')])
-def test_wrong_arguments(kwargs, error, message):
-    with pytest.raises(error, match=message): make(pairs(), **kwargs)
-
 def test_loaders_without_pairs():
     dls = pairs()
     dls.n_inp = 1
