@@ -8,6 +8,7 @@ import json,signal,threading
 from collections.abc import Iterator
 
 from fastai.vision.all import *
+from .checks import *
 from .disk import *
 from .files import *
 from .data import *
@@ -30,8 +31,8 @@ def yardstick(
 )->tuple: # Name ('' where there is too little to measure), 1 where less is better or -1, function
     "What tells how good translations of the validation images are: PSNR where the truth is known, else kernel distance"
     files,size = dls_files(learn.dls),learn.dls.size
-    if has_truth(learn.dls.path):
-        truth = [{o.stem: o for o in image_files(Path(learn.dls.path)/k)} for k in ('truthB','truthA')]
+    truth = [{o.stem: o for o in image_files(Path(learn.dls.path)/k)} for k in ('truthB','truthA')] if has_truth(learn.dls.path) else []
+    if truth and all(o.stem in t for v,t in zip((files.valid_a, files.valid_b), truth) for o in v):
         sets = [(load_images(v[:n], size), load_images([t[o.stem] for o in v[:n]], size)) for v,t in zip((files.valid_a, files.valid_b), truth)]
         def decibels():
             with translators(learn) as maps: return np.mean([psnr(f(x), y).mean().item() for f,(x,y) in zip(maps, sets)]).item()
@@ -40,7 +41,9 @@ def yardstick(
     net,inputs,train = get_features('lite0'),domain_images(learn.dls, 1, n),domain_images(learn.dls, 0, n)
     real = [net.embed(o, keep=True) for o in reversed(train)]
     def distance():
-        with translators(learn) as maps: return np.mean([kid_score(net.embed(f(x)), y).value for f,x,y in zip(maps, inputs, real)]).item()
+        with translators(learn) as maps: fakes = [f(x) for f,x in zip(maps, inputs)]
+        if not all(o.isfinite().all() for o in fakes): return np.nan
+        return np.mean([kid_score(net.embed(x), y).value for x,y in zip(fakes, real)]).item()
     return 'KID × 1000', 1, distance
 
 # %% ../nbs/08c_checkpoints.ipynb #a4e8ebb2
@@ -77,7 +80,7 @@ class KeepRun(Callback):
         every:int|None=None, # Batches from checkpoint to checkpoint within an epoch; None: only at its end
         signals:list|tuple=(), # Once something is in it, training ends
     ):
-        if every is not None and every<1: raise ValueError(f"`save_every` must be ≥ 1, got {every}")
+        if every is not None: check_whole('every', every)
         self.out,self.every,self.signals,self.yardstick,self.best = Path(out),every,signals,None,None
 
     def before_fit(self):
@@ -119,6 +122,7 @@ class KeepRun(Callback):
             measure,sign,f = self.yardstick
             if not measure: return
             value = f()
+        if not np.isfinite(value): return                                                # it has diverged: nothing to keep
         if self.best and not sign*value<sign*self.best['value']: return
         self.best = dict(epoch=self.learn.epochs_done, measure=measure, value=value)
         when_there_is_room(self._write_best, stop=lambda: self.signals)

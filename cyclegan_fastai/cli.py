@@ -6,7 +6,7 @@
 __all__ = ['app', 'main', 'train', 'evaluate', 'bench']
 
 # %% ../nbs/11_cli.ipynb #78a2ebec
-import json,os,shlex,sys,warnings
+import json,os,re,shlex,sys,warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated,Optional
@@ -36,7 +36,8 @@ def main():
         full = isinstance(e, MemoryError) or 'out of memory' in str(e) or "can't allocate memory" in str(e)
         if debug or isinstance(e, RuntimeError) and not full: raise
         Console(stderr=True).print('[bold red]Error:[/] ', end='')
-        print(f'the memory is full: pass a smaller `--bs`, `--size` or `--width` ({str(e).splitlines()[0] if str(e) else "MemoryError"})' if full else e,
+        e = re.sub('^Exception occured in `.*:\n\t', '', str(e))                    # fastai's words, which help only us
+        print(f'the memory is full: pass a smaller `--bs`, `--size` or `--width` ({e.splitlines()[0] if e else "MemoryError"})' if full else e,
               file=sys.stderr)
         sys.exit(2)
 
@@ -108,7 +109,7 @@ def train(
         try: res = run_experiment(recipe, out, resume, device, save_every, workers, cbs=progress if first else None)
         except DamagedImage as e: raise DamagedImage(str(e).replace("`damaged='skip'`", '`--skip-damaged`')) from None
         except OSError as e:
-            if first and (out/'last.pth').exists(): raise type(e)(f'{e}. To go on from the last checkpoint: {again}') from None
+            if first and not isinstance(e, BlockingIOError) and (out/'last.pth').exists(): raise type(e)(f'{e}. To go on from the last checkpoint: {again}') from None
             raise
         except KeyboardInterrupt as e:
             said = f'{e}. To go on {"with as many processes" if several else "exactly there"}' if isinstance(e, Stopped) else 'Stopped. To go on from the last checkpoint'

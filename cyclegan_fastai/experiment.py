@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import asdict,replace
 
 from fastai.vision.all import *
+from .checks import *
 from .disk import *
 from .recipe import *
 from .external import *
@@ -49,7 +50,7 @@ def recipe_dls(
         try: torch.empty(1, device=device)
         except (RuntimeError, AssertionError, NotImplementedError): raise ValueError(
             f"`device` {device!r} is not to be had here: pass 'cpu', or leave it out for the best there is") from None
-    if type(workers) is not int or workers<0: raise ValueError(f"`workers` must be an integer ≥ 0, got {workers!r}")
+    check_whole('workers', workers, 0)
     path,domains = _data(recipe)
     set_seed(recipe.seed, reproducible=True)
     if recipe.deterministic:
@@ -92,7 +93,8 @@ def run_experiment(
 )->dict: # What went to `metrics.json`; empty in all processes but the first
     "Train `recipe`, keep everything in `out`; raises `Stopped` after SIGINT and SIGTERM, and can go on exactly there"
     out = Path(out)
-    keep = KeepRun(out, save_every)                                                # refuse before any work
+    if save_every is not None: check_whole('save_every', save_every)
+    keep = KeepRun(out, save_every)
     if num_distrib()>1:
         from cyclegan_fastai.distributed import join_ranks
         join_ranks(device)
@@ -105,7 +107,7 @@ def run_experiment(
     if not rank_distrib() and num_distrib()>1: distrib_barrier()
     def begin():
         a_file = 12*total_params(learn.model)[0] + 1200*recipe.size**2             # weights, Adam's two moments, a hundred past fakes
-        check_folder(out, 5*a_file)                                                # one is being written beside four
+        check_folder(out, (2 if resume else 5)*a_file)                             # one is being written beside four
         if not resume: start_run(recipe, out)
     _on_first(begin)
     if cbs: learn.remove_cbs([o for o in learn.cbs if isinstance(o, ProgressCallback)])
