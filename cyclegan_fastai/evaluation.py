@@ -18,14 +18,17 @@ from .learner import *
 __all__ = ['translators', 'dls_files', 'Probe', 'split_distances', 'Evaluation', 'evaluate']
 
 # %% ../nbs/08b_evaluation.ipynb #634fd97f
+def _check_model(model):
+    if hasattr(model, 'evaluating') or isinstance(model, (tuple,list)) and len(model)==2 and all(map(callable, model)): return
+    raise TypeError(f"`model` must be a `CycleGANLearner`, or two functions, a to b and b to a, got {type(model).__name__}: pass the learner")
+
 @contextmanager
 def translators(
     model, # A `CycleGANLearner`, or a pair of callables, a to b and b to a, on images (n, 3, h, w) in [-1, 1]
     bs:int=16, # Images at a time
 ):
     "The two maps of a model, from images on the CPU to images on the CPU, however many"
-    if not hasattr(model, 'evaluating') and not (isinstance(model, (tuple,list)) and len(model)==2 and all(map(callable, model))): raise TypeError(
-        f"`model` must be a `CycleGANLearner`, or two functions, a to b and b to a, got {type(model).__name__}: pass the learner")
+    _check_model(model)
     def batched(f): return lambda x: torch.cat([f(o).detach().float().cpu() for o in x.split(bs)])
     if not hasattr(model, 'evaluating'): yield tuple(map(batched, model)); return
     with model.evaluating() as game: yield tuple(batched(lambda x, f=f: f(x.to(game.device))) for f in (game.generator_a2b, game.generator_b2a))
@@ -116,6 +119,7 @@ def evaluate(
     progress:bool=True, # Show bars where there is something to wait for, and somebody who does
 )->Evaluation:
     "How good a model is, beside what it has to beat"
+    _check_model(model)
     if not hasattr(dls, 'domains'): raise TypeError(f"`dls` must be of two domains, as from `UnpairedDataLoaders`, got {type(dls).__name__}")
     if n is not None: check_whole('n', n, 4)
     net,domains,progress = get_features(features),dls.domains,progress and is_watched()

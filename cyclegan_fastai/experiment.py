@@ -156,6 +156,7 @@ def evaluate_run(
 )->Evaluation: # Also in the run's folder, as `evaluation.json` and `evaluation.png`
     "Evaluate the model of a run as it is by now"
     run = Path(run)
+    if n is not None: check_whole('n', n, 4)
     recipe = load_recipe(run)
     if not (run/'last.pth').exists(): raise FileNotFoundError(f"`{run}` has no `last.pth` yet: let it train for an epoch")
     get_features(features)                                                    # refuse before any work

@@ -77,7 +77,7 @@ class GameLearner(Learner):
         state = _read(file, ifnone(device, get_model(self.model).device))
         try: get_model(self.model).load_state_dict(state['model'] if 'model' in state else state, strict=strict)
         except (RuntimeError, TypeError) as e: raise ValueError(f"`{file}` holds networks of another shape{_other_version(state)}: build the learner "
-            f"with the arguments that it was saved with.\n{e}") from None
+            f"with the arguments that it was saved with ({_short(e)})") from None
         if with_opt: self._restore(state, file)
         elif hasattr(self, 'generator_ema'): self.generator_ema.load_state_dict(
             state.get('callbacks', {}).get('generator_ema') or dict(averages=None, n_averaged=0))
@@ -121,7 +121,7 @@ def _restore(self:GameLearner, state, file):
     if self.opt is None: self.create_opt()
     try: self.opt.load_state_dict(state['opt'])
     except (KeyError, ValueError) as e: raise ValueError(f"`{file}` holds the state of another optimizer: "
-        f"pass its `opt_func` to the learner, or load `with_opt=False`.\n{e}") from None
+        f"pass its `opt_func` to the learner, or load `with_opt=False` ({_short(e)})") from None
     cbs = self._keepers()
     for k,v in state['callbacks'].items():
         if k in cbs:
@@ -133,6 +133,8 @@ def _restore(self:GameLearner, state, file):
     self.batches_done = midway['batches'] if midway else 0
     if midway: self._midway = {**midway, **{k: state[k] for k in ('epochs_done','opt','callbacks','random')}}
     set_random_state(state['random'], self.dls.loaders)
+
+def _short(e): return ' '.join(str(e).split())[:200]
 
 def _other_version(state):
     v = state.get('version', __version__) if isinstance(state, dict) else __version__
