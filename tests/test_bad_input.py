@@ -390,10 +390,7 @@ def check_message(text, words, seconds):
     assert not foreign.search(plain), f'Python speaks: {plain}'
     assert seconds<LIMIT, f'{seconds:.1f} s'
 
-PENDING = 'learn.load: another', 'evaluate(model=None', 'evaluate r -n 0', 'evaluate r -n -1', 'evaluate r -n 1' # beginnings of rows that are not refused yet
-def named(rows): return [pytest.param(o, marks=pytest.mark.xfail(reason='not mended yet')) if o.startswith(PENDING) else o for o in rows]
-
-@pytest.mark.parametrize('name', named(cases))
+@pytest.mark.parametrize('name', cases)
 def test_one_clear_error(world, bell, tmp_path, monkeypatch, name):
     do, error, words, make = cases[name]
     monkeypatch.chdir(tmp_path)
@@ -529,7 +526,7 @@ def call(monkeypatch, capfd, args):
 def args_of(text, world): return [o.format(sample=sample, model=world.model) for o in shlex.split(text, comments=True)]
 def unframed(text): return re.sub(r'[╭╮╰╯│─]', ' ', text)
 
-@pytest.mark.parametrize('text', named(lines))
+@pytest.mark.parametrize('text', lines)
 def test_one_clear_line(world, bell, tmp_path, monkeypatch, capfd, text):
     code, words, make = lines[text]
     monkeypatch.chdir(tmp_path)
