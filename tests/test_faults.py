@@ -1,6 +1,7 @@
 "Faults while training: kills, signals, full and read-only disks, damaged files; each test says what was lost"
-import hashlib, json, os, random, re, shutil, signal, subprocess, sys, threading, time
+import hashlib, json, os, random, re, shutil, signal, subprocess, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest, torch
 from fastai.callback.core import Callback
@@ -192,25 +193,31 @@ def disk(tmp_path):
     yield path
     subprocess.run(['umount','-l',path])
 
+@pytest.fixture
+def when_it_waits(monkeypatch):
+    "Call a function once the run waits for its disk"
+    def do(f): monkeypatch.setattr('cyclegan_fastai.disk.time', SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: f()))
+    return do
+
 class Fill(Callback):
-    "Fill the disk within the second epoch; a moment later make room, or send a signal"
-    def __init__(self, disk, then): self.disk,self.then = disk,then
+    "Fill the disk within the second epoch"
+    def __init__(self, disk): self.disk = disk
     def after_batch(self):
         if not self.training or (self.epoch,self.iter)!=(1,2): return
         with pytest.raises(OSError), open(self.disk/'filler', 'wb', 0) as f:
             while True: f.write(bytes(2**14))
-        if self.then=='room': threading.Timer(1.5, (self.disk/'filler').unlink).start()
-        else: threading.Timer(1.5, signal.raise_signal, [signal.SIGTERM]).start()
 
-def test_full_disk_waits_for_room(recipe, straight, disk, capfd, lost):
-    run_experiment(recipe, disk/'run', device='cpu', cbs=Fill(disk, 'room'))
+def test_full_disk_waits_for_room(recipe, straight, disk, when_it_waits, capfd, lost):
+    when_it_waits((disk/'filler').unlink)
+    run_experiment(recipe, disk/'run', device='cpu', cbs=Fill(disk))
     assert re.search("`.*` can't be written \\(No space left on device\\): make room there. .* Waiting for it", capfd.readouterr().out)
     assert end(disk/'run')==straight
     lost(NOTHING)
 
-def test_full_disk_and_no_time(recipe, straight, disk, lost):
+def test_full_disk_and_no_time(recipe, straight, disk, when_it_waits, lost):
+    when_it_waits(lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(OSError, match='make room there. What was there before is untouched'):
-        run_experiment(recipe, disk/'run', device='cpu', save_every=1, cbs=Fill(disk, 'signal'))
+        run_experiment(recipe, disk/'run', device='cpu', save_every=1, cbs=Fill(disk))
     assert not list((disk/'run').glob('*.part'))
     (disk/'filler').unlink()
     assert position(disk/'run')>=8
@@ -224,14 +231,13 @@ def test_too_small_a_disk_is_told_of_before_training(recipe, disk, lost):
     assert not list(disk.iterdir())
     lost(NOTHING)
 
-def test_read_only_disk(recipe, straight, disk, capfd, lost):
+def test_read_only_disk(recipe, straight, disk, when_it_waits, capfd, lost):
     "Before training it is refused; in the midst of it, as with a network drive, there is time to mend it"
     def mount(how): subprocess.run(['mount','-o',f'remount,{how}',disk], check=True)
     class Freeze(Callback):
         def after_batch(self):
-            if not self.training or (self.epoch,self.iter)!=(1,2): return
-            mount('ro')
-            threading.Timer(1.5, mount, ['rw']).start()
+            if self.training and (self.epoch,self.iter)==(1,2): mount('ro')
+    when_it_waits(lambda: mount('rw'))
     run_experiment(recipe, disk/'run', device='cpu', cbs=Freeze())
     assert re.search("can't be written .Read-only file system.: choose a folder that may be written to.*Waiting for it", capfd.readouterr().out)
     assert end(disk/'run')==straight

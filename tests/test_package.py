@@ -95,7 +95,7 @@ def test_metadata(about, cfg, wheel):
     assert (about['Name'], about['Version'], about['Summary'])==(name, cfg['version'], cfg['description'])
     assert (about['Requires-Python'], about['License-Expression'])==('>='+cfg['min_python'], cfg['license'])
     asked = {k.removesuffix('requirements').rstrip('_'): v.split() for k,v in cfg.items() if k.endswith('requirements')}
-    assert {'dev','onnx','app','video','inception'}=={*about.get_all('Provides-Extra')}==asked.keys()-{''}
+    assert {'dev','onnx','app','video','inception','distributed'}=={*about.get_all('Provides-Extra')}==asked.keys()-{''}
     got = [Requirement(o) for o in about.get_all('Requires-Dist')]
     for extra,reqs in asked.items():
         mine = [o for o in got if bool(o.marker)==bool(extra) and (not extra or o.marker.evaluate({'extra': extra}))]
