@@ -12,6 +12,7 @@ from fastai.vision.all import *
 from .checks import *
 from .disk import *
 from .recipe import *
+from .engines import check_device
 from .external import *
 from .seasons import *
 from .files import *
@@ -46,10 +47,7 @@ def recipe_dls(
     workers:int=0, # Processes that decode images; 0: none beside this one
 )->UnpairedDataLoaders:
     "The data of a recipe; sets its seed"
-    if device is not None:
-        try: torch.empty(1, device=device)
-        except (RuntimeError, AssertionError, NotImplementedError): raise ValueError(
-            f"`device` {device!r} is not to be had here: pass 'cpu', or leave it out for the best there is") from None
+    check_device(device)                                                           # before data are drawn or fetched
     check_whole('workers', workers, 0)
     path,domains = _data(recipe)
     set_seed(recipe.seed, reproducible=True)

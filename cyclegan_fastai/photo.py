@@ -117,4 +117,5 @@ def scaled(
 
 def image_endings()->set: # Such as '.jpg'
     "The endings of all kinds of image that Pillow can open"
-    return {k for k,v in Image.registered_extensions().items() if v in Image.OPEN and Image.MIME.get(v, '').startswith('image/')}
+    kinds = image_kinds()
+    return {k for k,v in Image.registered_extensions().items() if v in kinds}
