@@ -7,6 +7,7 @@ from .external import *
 from .files import *
 from .data import *
 from .tensors import *
+from .memory import *
 from .seasons import *
 from .models import *
 from .gan_models import *
@@ -24,6 +25,7 @@ from .monitor import *
 from .samples import *
 from .guard import *
 from .truth import *
+from .fast import *
 from .learner import *
 from .evaluation import *
 from .alarms import *

@@ -4,79 +4,23 @@
 
 # %% ../nbs/11c_bench.ipynb #550f71ab
 from __future__ import annotations
-import importlib.util,itertools,os,platform,random,re,sys,time,types
+import importlib.util,itertools,os,platform,re,sys,time,types
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError,version
 import torch.utils.data as torch_data
 from fastai.vision.all import *
 from .models import *
-from .training import *
+from .plain import *
+from .fast import *
 from .learner import *
 from .evaluation import *
 from .recipe import *
 from .experiment import *
 
 # %% auto #0
-__all__ = ['UPIT', 'SIDES', 'PlainCycleGAN', 'PlainImages', 'upit_names', 'Clock', 'Side', 'Ours', 'Plain', 'Upit', 'bench_speed',
-           'bench_quality']
-
-# %% ../nbs/11c_bench.ipynb #1550923b
-class PlainCycleGAN:
-    "CycleGAN in plain PyTorch, as a textbook has it: two Adams, one step after the other"
-    def __init__(self,
-        nets:list, # Generators A to B and B to A, critics of A and of B
-        lr:float=2e-4, # Learning rate of both optimizers
-        lambda_cycle:float=10., # Weight of the cycle terms
-        lambda_identity:float=5., # Weight of the identity terms; 0: they aren't computed
-        pools:tuple|None=None, # Two functions that exchange some fakes of A and of B for older ones; fifty are kept of each
-        score:Callable=F.mse_loss, # (scores, target) → loss; `F.binary_cross_entropy_with_logits` is the other form
-    ):
-        self.nets,self.pools,self.score = nets,pools or (FakePool(50), FakePool(50)),score
-        self.lambda_cycle,self.lambda_identity = lambda_cycle,lambda_identity
-        self.opt_g,self.opt_c = (torch.optim.Adam([*a.parameters(), *b.parameters()], lr, (.5,.999)) for a,b in (nets[:2], nets[2:]))
-
-    def set_lr(self, lr):
-        for opt in (self.opt_g, self.opt_c): opt.param_groups[0]['lr'] = lr
-
-# %% ../nbs/11c_bench.ipynb #68493439
-@patch
-def step(self:PlainCycleGAN,
-    real_a:Tensor, # Images of A, (n, 3, h, w) in [-1, 1]
-    real_b:Tensor, # Images of B, likewise
-)->Tensor: # What the generators paid
-    "One step of the generators, then one of the critics"
-    (a2b,b2a,critic_a,critic_b),(pool_a,pool_b),l1 = self.nets,self.pools,F.l1_loss
-    adv = lambda scores, real: self.score(scores, torch.full_like(scores, float(real)))
-    for o in (critic_a, critic_b): o.requires_grad_(False)
-    self.opt_g.zero_grad()
-    fake_b,fake_a = a2b(real_a),b2a(real_b)
-    loss = adv(critic_b(fake_b), True) + adv(critic_a(fake_a), True)
-    loss = loss + self.lambda_cycle*(l1(b2a(fake_b), real_a) + l1(a2b(fake_a), real_b))
-    if self.lambda_identity: loss = loss + self.lambda_identity*(l1(b2a(real_a), real_a) + l1(a2b(real_b), real_b))
-    loss.backward()
-    self.opt_g.step()
-    for o in (critic_a, critic_b): o.requires_grad_(True)
-    self.opt_c.zero_grad()
-    shown_b,shown_a = pool_b(fake_b.detach()),pool_a(fake_a.detach())
-    (.5*(adv(critic_b(real_b), True) + adv(critic_b(shown_b), False))).backward()
-    (.5*(adv(critic_a(real_a), True) + adv(critic_a(shown_a), False))).backward()
-    self.opt_c.step()
-    return loss.detach()
-
-# %% ../nbs/11c_bench.ipynb #14f8870b
-class PlainImages(torch_data.Dataset):
-    "An image of A and a random one of B, from their files"
-    def __init__(self,
-        a:list, # Image files of A, square and of one size
-        b:list, # Of B, likewise
-    ): self.a,self.b = a,b
-
-    def __len__(self): return len(self.a)
-    def __getitem__(self, i): return self.read(self.a[i]),self.read(random.choice(self.b))
-    def read(self, fn):
-        x = torch.from_numpy(np.array(Image.open(fn).convert('RGB'))).permute(2,0,1)/127.5 - 1
-        return x.flip(-1) if random.random()<.5 else x
+__all__ = ['UPIT', 'SIDES', 'upit_names', 'now', 'Clock', 'Side', 'Ours', 'FastExact', 'Fast', 'Plain', 'Upit', 'about', 'spread',
+           'bench_speed', 'judged', 'bench_quality']
 
 # %% ../nbs/11c_bench.ipynb #3db0b445
 UPIT = '0.2.2'
@@ -98,7 +42,10 @@ def upit_names()->types.SimpleNamespace: # `get_dls`, `CycleGAN`, `cycle_learner
         if empty: del sys.modules['datasets']
 
 # %% ../nbs/11c_bench.ipynb #6966ba87
-def _now(device):
+def now(
+    device, # 'cpu', 'cuda', 'mps' or a `torch.device`
+)->float: # Seconds
+    "The clock, once the device has done all that it was told to"
     if (kind := torch.device(device).type)!='cpu': getattr(torch, kind).synchronize()
     return time.perf_counter()
 
@@ -110,14 +57,14 @@ class Clock(Callback):
         warm:int=3, # Steps before
     ): self.steps,self.warm = steps,warm
 
-    def before_fit(self): self.done = 0
+    def before_fit(self): self.done,self.start = 0,now(self.dls.device)
     def before_validate(self): raise CancelValidException
     def after_batch(self):
         self.done += 1
-        if self.done==self.warm: self.start = _now(self.dls.device)
+        if self.done==self.warm: self.start = now(self.dls.device)
         if self.done==self.warm+self.steps: raise CancelTrainException
     def after_train(self):
-        if self.done==self.warm+self.steps: self.seconds = _now(self.dls.device)-self.start
+        if self.done==self.warm+self.steps: self.seconds = now(self.dls.device)-self.start
 
 # %% ../nbs/11c_bench.ipynb #0cc44d1e
 class Side:
@@ -148,6 +95,17 @@ class Ours(Side):
         with self.learn.no_bar(),self.learn.no_logging(): self.learn.fit_flat_lin(flat, decay)
     def model(self): return self.learn
 
+class FastExact(Ours):
+    "The same with `to_fast`, in 32 bits and without a compiler"
+    name,options = 'cyclegan_fastai, fast, 32 bits',dict(bf16=False, compile=False)
+    def make(self, dls):
+        super().make(dls)
+        self.learn.to_fast(**self.options)
+
+class Fast(FastExact):
+    "The same with `to_fast` as it finds the machine"
+    name,options = 'cyclegan_fastai, fast',{}
+
 class Plain(Side):
     "The plain loop"
     name = 'plain PyTorch loop'
@@ -162,9 +120,9 @@ class Plain(Side):
     def seconds(self, steps, warm=3):
         losses = (o for _ in itertools.count() for o in self.epoch())
         for i in range(warm+steps):
-            if i==warm: start = _now(self.device)
+            if i==warm: start = now(self.device)
             next(losses)
-        return _now(self.device)-start
+        return now(self.device)-start
     def fit(self, flat, decay):
         for i in range(flat+decay):
             self.game.set_lr(self.recipe.lr*(1 - max(0, i+1-flat)/(decay+1)))
@@ -185,10 +143,14 @@ class Upit(Side):
         with self.learn.no_bar(),self.learn.no_logging(): self.upit.fit_flat_lin(self.learn, flat, decay, self.recipe.lr)
     def model(self): return self.maps(self.game.G_B, self.game.G_A)                  # its `G_A` makes A
 
-SIDES = (Ours, Plain, Upit)
+SIDES = (Ours, FastExact, Fast, Plain, Upit)
 
 # %% ../nbs/11c_bench.ipynb #f2767fbb
-def _about(recipe, device, **kwargs):
+def about(
+    recipe:Recipe, # Sizes of images, networks and batches
+    device, # 'cpu', 'cuda', 'mps' or a `torch.device`
+    **kwargs # What else there is to say
+)->dict:
     "Hardware, versions and settings"
     info,device = Path('/proc/cpuinfo'),torch.device(device)
     names = re.findall(r'model name\s*: (.*)', info.read_text()) if info.exists() else []
@@ -197,7 +159,11 @@ def _about(recipe, device, **kwargs):
                 versions=dict(python=platform.python_version(), **{k: version(k) for k in ('torch','fastai','cyclegan_fastai')}),
                 **{k: getattr(recipe, k) for k in ('seed','size','blocks','width','bs')}, **kwargs)
 
-def _spread(values): return dict(median=float(np.median(values)), min=float(min(values)), max=float(max(values)))
+def spread(
+    values, # Numbers
+)->dict: # `median`, `min`, `max`
+    "The middle and the ends of some measurements"
+    return dict(median=float(np.median(values)), min=float(min(values)), max=float(max(values)))
 
 def bench_speed(
     recipe:Recipe=replace(QUICK, ema=0.), # Sizes of images, networks and batches
@@ -220,13 +186,17 @@ def bench_speed(
     for i in progress_bar(range(rounds+1), display=progress, leave=False):
         for o in order[i%len(order):]+order[:i%len(order)]: speed[o].append(recipe.bs*steps/sides[o].seconds(steps))
     for o in order:
-        rows[o].update(pairs_per_second=speed[o][1:], **_spread(speed[o][1:]))
-        rows[o].update({f'to_{k.__name__.lower()}': _spread(np.divide(speed[o], speed[k])[1:]) for k in (Plain,Upit) if k in sides})
-    return dict(about=_about(recipe, dls.device, rounds=rounds, steps=steps), rows=list(rows.values()))
+        rows[o].update(pairs_per_second=speed[o][1:], **spread(speed[o][1:]))
+        rows[o].update({f'to_{k.__name__.lower()}': spread(np.divide(speed[o], speed[k])[1:]) for k in (Plain,Upit) if k in sides})
+    return dict(about=about(recipe, dls.device, rounds=rounds, steps=steps), rows=list(rows.values()))
 
 # %% ../nbs/11c_bench.ipynb #1b102a23
-def _scores(found, method, row):
-    "Direction → scores of one method, from an `Evaluation`; `row` of its table, if it has one"
+def judged(
+    found:Evaluation, # From `evaluate`
+    method:str, # 'CycleGAN', 'untranslated' or 'colour transfer'
+    row:int|None, # Of its table, if it has one
+)->dict:
+    "Direction → scores of one method"
     res = {d: {} for d in found.table.direction}
     if row is not None:
         for d,o in found.table.groupby('direction'): res[d].update(o[['kid','kid_sd']].iloc[row].to_dict())
@@ -250,11 +220,11 @@ def bench_quality(
         rows.append(dict(side=side.name, lr=lr, seed=seed))
         try: player = side(r, dls)
         except ImportError as e: rows[-1]['problem'] = str(e); continue
-        start = _now(dls.device)
+        start = now(dls.device)
         player.fit(r.epochs, r.decay_epochs)
-        rows[-1]['seconds'] = _now(dls.device)-start
+        rows[-1]['seconds'] = now(dls.device)-start
         found = evaluate(player.model(), dls, progress=False)
-        rows[-1]['scores'] = _scores(found, 'CycleGAN', 2)
-    floors = [dict(side=k, scores=_scores(found, k, row)) for k,row in (('untranslated', 1), ('colour transfer', None))]
-    about = _about(recipe, dls.device, epochs=recipe.epochs, decay_epochs=recipe.decay_epochs, pairs=dls.train.n, seeds=seeds)
-    return dict(about=about, rows=floors+rows)
+        rows[-1]['scores'] = judged(found, 'CycleGAN', 2)
+    floors = [dict(side=k, scores=judged(found, k, row)) for k,row in (('untranslated', 1), ('colour transfer', None))]
+    said = about(recipe, dls.device, epochs=recipe.epochs, decay_epochs=recipe.decay_epochs, pairs=dls.train.n, seeds=seeds)
+    return dict(about=said, rows=floors+rows)

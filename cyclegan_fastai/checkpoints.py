@@ -79,9 +79,11 @@ class KeepRun(Callback):
         out:Path, # The run's folder
         every:int|None=None, # Batches from checkpoint to checkpoint within an epoch; None: only at its end
         signals:list|tuple=(), # Once something is in it, training ends
+        seconds:float=0, # Least time from checkpoint to checkpoint at epochs' ends, where an epoch takes less than writing one
     ):
         if every is not None: check_whole('every', every)
-        self.out,self.every,self.signals,self.yardstick,self.best = Path(out),every,signals,None,None
+        check_number('seconds', seconds)
+        self.out,self.every,self.signals,self.seconds,self.saved_at,self.yardstick,self.best = Path(out),every,signals,seconds,-math.inf,None,None
 
     def before_fit(self):
         fn = self.out/'best.json'
@@ -99,9 +101,10 @@ class KeepRun(Callback):
         done = self.learn.epochs_done
         look = not rank_distrib() and (done==self.n_epoch or done%max(1, self.n_epoch//10)==0)
         if look: self._keep_best()
-        self._save()
+        stop,waited = any_rank(self.signals),time.monotonic()-self.saved_at
+        if stop or done==self.n_epoch or done%max(1, self.n_epoch//10)==0 or waited>=self.seconds: self._save()
         if look and done<self.n_epoch: when_there_is_room(lambda: save_pictures(self.learn, self.out), stop=lambda: self.signals)
-        if any_rank(self.signals): self._stop(f'after epoch {done}')
+        if stop: self._stop(f'after epoch {done}')
 
     def _stop(self, where):
         name = self.signals[0].name if self.signals else 'another process'
@@ -115,6 +118,7 @@ class KeepRun(Callback):
         last = self.out/'last.pth'
         if last.exists(): last.replace(self.out/'before_last.pth')
         (self.out/'next.pth').replace(last)
+        self.saved_at = time.monotonic()
 
     def _keep_best(self):
         with no_random():

@@ -44,7 +44,7 @@ def main():
 # %% ../nbs/11_cli.ipynb #5d6aabd4
 def _recipe(data, out, resume, changes):
     "The recipe that the options ask for, and the folder of its run"
-    from cyclegan_fastai.recipe import PAPER,QUICK,load_recipe
+    from cyclegan_fastai.recipe import PAPER,QUICK,faster,load_recipe
     stem = 'seasons' if data is None else data.rstrip('/').rsplit('/', 1)[-1].split('.')[0]
     if resume:
         out = Path('runs')/stem if out is None else out
@@ -57,6 +57,7 @@ def _recipe(data, out, resume, changes):
         names = (stem if i==1 else f'{stem}-{i}' for i in range(1, 10_000))
         out = next(o for o in (Path('runs')/o for o in names) if not (o/'recipe.json').exists())
     base = QUICK if data is None or data=='seasons' else replace(PAPER, data=data)
+    if changes['fast']: base = faster(base, changes['bs'])
     return replace(base, **{k:v for k,v in changes.items() if v is not None}),out
 
 @app.command()
@@ -79,6 +80,7 @@ def train(
     save_every: Annotated[Optional[int], typer.Option(help='Batches from checkpoint to checkpoint within an epoch; else there is one at its end')] = None,
     workers: Annotated[int, typer.Option(help='Processes that decode images, for large ones; the result is the same')] = 0,
     deterministic: Annotated[Optional[bool], typer.Option('--deterministic', help='The same bits every time, on a GPU, too, where that is slower')] = None,
+    fast: Annotated[Optional[bool], typer.Option('--fast', help='Decode once, calculate in 16 bits and compile, where that can be had; batches of 16 for single images, with a higher rate')] = None,
     skip_damaged: Annotated[Optional[bool], typer.Option('--skip-damaged', help='Leave out files that cannot be read, instead of stopping')] = None,
     as_json: Json = False,
 ):
@@ -92,7 +94,7 @@ def train(
     Several GPUs: `torchrun --nproc-per-node 8 -m cyclegan_fastai.cli train …`; `--bs` is each one's.
     """
     changes = dict(size=size, epochs=epochs, decay_epochs=decay_epochs, bs=bs, blocks=blocks, width=width, lr=lr, identity=identity,
-                   ema=ema, augment=augment, seed=seed, deterministic=deterministic, damaged='skip' if skip_damaged else None)
+                   ema=ema, augment=augment, seed=seed, deterministic=deterministic, fast=fast, damaged='skip' if skip_damaged else None)
     recipe,out = _recipe(data, out, resume, changes)
     from cyclegan_fastai.experiment import run_experiment
     from cyclegan_fastai.checkpoints import Stopped
@@ -187,31 +189,49 @@ def bench(
     bs: Annotated[Optional[int], typer.Option(help='Batch size')] = None,
     rounds: Annotated[int, typer.Option(help='Rounds in which each side is timed')] = 7,
     steps: Annotated[int, typer.Option(help='Training steps of each side in a round')] = 25,
+    only: Annotated[Optional[str], typer.Option(help='Some of the figures, such as speed,start,onnx')] = None,
+    lr: Annotated[float, typer.Option(help='With `--rates`: the rate of the smallest batch')] = 2e-4,
     quality: Annotated[bool, typer.Option('--quality', help='Train every side and judge its translations, instead; takes longer')] = False,
-    epochs: Annotated[int, typer.Option(help='With `--quality`: epochs, the second half of them with a falling rate')] = 14,
-    seeds: Annotated[int, typer.Option(help='With `--quality`: runs of each side, with seeds that follow one another')] = 1,
+    rates: Annotated[bool, typer.Option('--rates', help='Train with larger batches and several learning rates, and judge them, instead')] = False,
+    epochs: Annotated[int, typer.Option(help='With `--quality` or `--rates`: epochs, the second half of them with a falling rate')] = 14,
+    seeds: Annotated[int, typer.Option(help='With `--quality` or `--rates`: runs of each side, with seeds that follow one another')] = 1,
     device: Annotated[Optional[str], typer.Option(help='cpu, cuda or mps; the best there is if left out')] = None,
     seed: Annotated[Optional[int], typer.Option(help='Of everything random')] = None,
     as_json: Json = False,
 ):
-    """Measure this package beside a plain PyTorch loop and UPIT 0.2.2: speed, or `--quality`.
+    """Measure this package beside a plain PyTorch loop and UPIT 0.2.2, and against the machine; or the `--quality` of each.
 
-    On drawn landscapes, with networks of the same layers and widths; left out, sizes are those of `train` without options. UPIT takes part
+    One table: pairs a second of each side, and what the other figures should be at least. What needs a GPU is named where there is none.
+    On drawn landscapes, with networks of the same layers and widths; left out, sizes are those of `train` without options, on a GPU those of the paper. UPIT takes part
     where it is installed: `pip install --no-deps upit==0.2.2`.
     """
-    from cyclegan_fastai.bench import QUICK,bench_quality,bench_speed,replace
+    from cyclegan_fastai.bench import PAPER,QUICK,bench_quality,replace
+    from cyclegan_fastai.figures import PARTS,bench_figures,bench_rates
+    parts = PARTS if only is None else tuple(only.split(','))
     changes = dict(size=size, blocks=blocks, width=width, bs=bs, seed=seed, epochs=epochs-epochs//2, decay_epochs=epochs//2)
-    recipe = replace(QUICK, **{k:v for k,v in changes.items() if v is not None})
+    from cyclegan_fastai.engines import check_device
+    from fastai.torch_core import default_device
+    on_cpu = (check_device(device) or default_device().type)=='cpu'
+    recipe = replace(QUICK if on_cpu or quality or rates else replace(PAPER, augment='flip'), **{k:v for k,v in changes.items() if v is not None})
     with only_json(as_json):
-        res = bench_quality(recipe, seeds, device, True) if quality else bench_speed(replace(recipe, ema=0.), rounds, steps, device, True)
+        if quality: res = bench_quality(recipe, seeds, device, True)
+        elif rates: res = bench_rates(replace(recipe, bs=bs or 1, lr=lr, ema=0.), seeds=seeds, device=device, progress=True)
+        else: res = bench_figures(replace(recipe, ema=0.), parts, device, rounds, steps, True)
     if as_json: print(json.dumps(res, ensure_ascii=False)); return
-    print_table(_quality_rows(res) if quality else _speed_rows(res))
+    print_table(_quality_rows(res) if quality else _rate_rows(res) if rates else _speed_rows(res))
     console.print(', '.join(f'{k} {v}' for k,v in (res['about'] | res['about'].pop('versions')).items()), markup=False, highlight=False)
 
 def _speed_rows(res):
     def cell(o): return f'{o["median"]:.2f} ({o["min"]:.2f}–{o["max"]:.2f})' if o else ''
-    return [{'': o['side'], 'pairs a second': o.get('problem') or cell(o), 'times the plain loop': cell(o.get('to_plain')),
-             'times UPIT': cell(o.get('to_upit'))} for o in res['rows']]
+    bar = 1 if res['about']['device']=='cpu' else 5
+    verdict = lambda ok: {True: ': kept', False: ': missed', None: ''}[ok]
+    def kept(o): return all(v['median']>=bar for v in (o.get('to_upit'), o.get('to_plain') if bar==1 else None) if v) if o.get('to_upit') else None
+    rows = [('pairs a second, ' + o['side'], o.get('problem') or cell(o), cell(o.get('to_plain')), cell(o.get('to_upit')),
+             f'{bar} × {"each" if bar==1 else "UPIT"}{verdict(kept(o))}' if o['side']=='cyclegan_fastai, fast' else '') for o in res['rows']]
+    rows += [(o['what'], o['found'], '', '', o['at_least'] + verdict(o['ok'])) for o in res['figures']]
+    return [dict(zip(('figure','found','times the plain loop','times UPIT','should be'), o)) for o in rows]
+
+def _rate_rows(res): return [{k: str(o.get(k, '')) if k in ('bs','rule','seed') else f'{o[k]:.4g}' for k in ('bs','rule','lr','seed','psnr','kid') if k in o} for o in res['rows']]
 
 def _quality_rows(res):
     return [{'': o['side'], 'rate': f'{o["lr"]:g}' if 'lr' in o else '', 'seed': str(o.get('seed', '')), 'direction': d, 'PSNR (dB)': f'{v["psnr"]:.2f}',

@@ -28,6 +28,7 @@ from .alarms import *
 from .guard import *
 from .gamelearner import *
 from .learner import *
+from .fast import *
 from .checkpoints import *
 
 # %% auto #0
@@ -69,7 +70,7 @@ def recipe_learner(
                              lambda_identity=recipe.identity, ema=recipe.ema or None, path=out, model_dir='.',
                              cbs=[CriticAccuracy(), Alarms(), StopOnNonFinite()])
     if recipe.deterministic: mirror_pads(learn.model)
-    return learn
+    return learn.to_fast() if recipe.fast else learn
 
 # %% ../nbs/08a_experiment.ipynb #6633f948
 def _on_first(f):
@@ -92,7 +93,7 @@ def run_experiment(
     "Train `recipe`, keep everything in `out`; raises `Stopped` after SIGINT and SIGTERM, and can go on exactly there"
     out = Path(out)
     if save_every is not None: check_whole('save_every', save_every)
-    keep = KeepRun(out, save_every)
+    keep = KeepRun(out, save_every, seconds=30 if recipe.fast else 0)
     if num_distrib()>1:
         from cyclegan_fastai.distributed import join_ranks
         join_ranks(device)
@@ -135,7 +136,7 @@ def finish_run(
     res = dict(domains=learn.domains, scores=[], best=json.loads(best.read_text()) if best.exists() else None,
         history=learn.loss_terms.history, seconds=round(seconds, 1),
         ms_per_pair=round(1e3*seconds/pairs, 2) if pairs else None, pairs_per_epoch=learn.dls.train.n, device=str(learn.dls.device),
-        threads=torch.get_num_threads(), torch=torch.__version__, python=platform.python_version(), recipe=asdict(recipe))
+        threads=torch.get_num_threads(), torch=torch.__version__, fast=learn.fast_path, python=platform.python_version(), recipe=asdict(recipe))
     if has_truth(learn.dls.path):
         with translators(learn) as maps:
             res['scores'] = truth_scores(*maps, learn.dls.path, recipe.size, learn.domains, dls_files(learn.dls)).to_dict('records')

@@ -11,7 +11,7 @@ from .models import *
 from .losses import *
 
 # %% auto #0
-__all__ = ['frozen', 'Game', 'family', 'players', 'CycleGAN']
+__all__ = ['frozen', 'apart', 'in_one', 'Game', 'family', 'players', 'CycleGAN']
 
 # %% ../nbs/04_game.ipynb #589b7028
 def frozen(
@@ -21,11 +21,27 @@ def frozen(
     "Call `module` so that gradients reach `args` but none of its parameters"
     return functional_call(module, {n:p.detach() for n,p in module.named_parameters()}, args)
 
+# %% ../nbs/04_game.ipynb #cc07a3de
+def apart(
+    net:nn.Module, # Any network
+)->bool:
+    "Does what `net` makes of an image depend on that image alone, and not on others in its batch?"
+    return not any(isinstance(m, nn.modules.batchnorm._BatchNorm) or getattr(m, 'track_running_stats', False) for m in net.modules())
+
+def in_one(
+    net:nn.Module, # A network that is `apart`
+    *batches:Tensor, # Its inputs, (n, c, h, w) each
+)->list[Tensor]: # `[net(o) for o in batches]`
+    "What `net` makes of several batches, in one pass where they are of one size"
+    if len({o.shape[1:] for o in batches})>1: return [net(o) for o in batches]
+    return net(torch.cat(batches)).split([len(o) for o in batches])
+
 # %% ../nbs/04_game.ipynb #8f3d17b7
 class Game(nn.Module):
     "A game of generators against critics: subclass it and say who plays, what is made, and what each side pays"
     judged = {} # Direction → names in the play of fakes, and of the real images that they are to pass for
     adversarial = 'least_squares' # Form of the adversarial loss, see `generator_loss`
+    joined = False # Are passes of one network made in one, see `in_one`?
     def __init__(self,
         generators:list, # Names of the attributes that hold the generators
         critics:list, # Names of the attributes that hold the critics
@@ -118,6 +134,7 @@ def forward(self:CycleGAN,
     "Everything the generators make of a batch"
     play = dict(real_a=real_a, real_b=real_b)
     moving = 'generators' in self.turn
+    if moving and self.joined: return play | self._joined_passes(real_a, real_b)
     with torch.set_grad_enabled(moving and torch.is_grad_enabled()):
         play['fake_b'],play['fake_a'] = self.generator_a2b(real_a),self.generator_b2a(real_b)
     if not moving: return play
@@ -125,6 +142,15 @@ def forward(self:CycleGAN,
     if self.weights['identity']:
         play['identity_a'],play['identity_b'] = self.generator_b2a(real_a),self.generator_a2b(real_b)
     return play
+
+@patch
+def _joined_passes(self:CycleGAN, real_a, real_b):
+    a2b,b2a,play = self.generator_a2b,self.generator_b2a,{}
+    if self.weights['identity']:
+        play['fake_b'],play['identity_b'] = in_one(a2b, real_a, real_b)
+        play['fake_a'],play['identity_a'] = in_one(b2a, real_b, real_a)
+    else: play['fake_b'],play['fake_a'] = a2b(real_a),b2a(real_b)
+    return play | dict(cycled_a=b2a(play['fake_b']), cycled_b=a2b(play['fake_a']))
 
 # %% ../nbs/04_game.ipynb #d1d92dad-3
 @patch
@@ -143,8 +169,8 @@ def critics_pay(self:CycleGAN, play:dict)->dict:
     "Each critic's loss on real and on shown fakes; consistency on real"
     terms = {}
     for k,direction,critic in (('a', 'b2a', self.critic_a), ('b', 'a2b', self.critic_b)):
-        real = play[f'real_{k}']
-        scores = critic(real)
-        terms[f'critic_{k}'] = self.judge(direction, scores, critic(play[f'fake_{k}']))
+        real,fake = play[f'real_{k}'],play[f'fake_{k}']
+        scores,fake_scores = in_one(critic, real, fake) if self.joined else (critic(real),critic(fake))
+        terms[f'critic_{k}'] = self.judge(direction, scores, fake_scores)
         if self.weights['consistency']: terms[f'consistency_{k}'] = consistency_loss(critic, real, scores)
     return terms

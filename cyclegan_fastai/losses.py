@@ -11,6 +11,7 @@ from .checks import *
 __all__ = ['check_form', 'generator_loss', 'critic_loss', 'cycle_loss', 'identity_loss', 'shift_flip', 'consistency_loss']
 
 # %% ../nbs/03_losses.ipynb #a9676061
+def _precise(x): return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x      # a mean over half precision loses digits
 def _bce(scores, real): return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, real))
 
 _forms = dict( # what the generator pays, what the critic pays
@@ -35,7 +36,7 @@ def generator_loss(
                               # 'hinge' (Lim & Ye 2017, 1705.02894), 'wasserstein' (Arjovsky et al. 2017, 1701.07875)
 )->Tensor: # Scalar
     "What the generator pays so that its fakes be taken for real"
-    return _forms[check_form(form)][0](fake_scores)
+    return _forms[check_form(form)][0](_precise(fake_scores))
 
 def critic_loss(
     real_scores:Tensor, # Raw scores of real images, any shape
@@ -43,7 +44,7 @@ def critic_loss(
     form:str='least_squares', # As in `generator_loss`
 )->Tensor: # Scalar: the part for real plus the part for fake, not halved
     "What the critic pays for its mistakes on both"
-    return _forms[check_form(form)][1](real_scores, fake_scores)
+    return _forms[check_form(form)][1](_precise(real_scores), _precise(fake_scores))
 
 # %% ../nbs/03_losses.ipynb #fcdb5c4b
 def _distance(real, **made):
