@@ -5,9 +5,11 @@
 # %% ../nbs/00g_memory.ipynb #5224ef76
 from __future__ import annotations
 import hashlib
+from contextlib import suppress
 import PIL
 from fastai.vision.all import *
 from fastcore.parallel import parallel
+from . import __version__
 from .checks import *
 from .disk import *
 from .files import *
@@ -27,25 +29,43 @@ def _item(dl, i):
     "What the file path makes of one image before it comes to a batch, (3, h, w) bytes"
     return dl.after_item((dl.dataset[i][0],))[0].as_subclass(Tensor).contiguous()
 
-def _resize(dl): return next(o for o in dl.after_item.fs if isinstance(o, ResizeTo))
+def _size(dl): return dl.after_item.fs[0].sizes[bool(dl.split_idx)]
+
+def _files(dl):
+    "What `open_image` is given, item by item"
+    tl = dl.dataset.tls[0]
+    return [compose_tfms(tl._get(i), tl.tfms.fs[:-1], split_idx=tl.split_idx) for i in range(len(tl))]
+
+def _strange(dl):
+    "What stands between files and batches beside this package's own; it may draw, or depend on what no digest knows"
+    reads,item,batch = (list(getattr(o, 'fs', ())) for o in (dl.dataset.tls[0].tfms if hasattr(dl.dataset, 'tls') else None, dl.after_item, dl.before_batch))
+    names = [type(o).__name__ for o in [*item, *batch] if type(o) not in (ResizeTo,ToTensor)]
+    if type(dl) not in (UnpairedDL,MemoryDL): names += [type(dl).__name__]
+    if not names and [type(o) for o in item]!=[ResizeTo,ToTensor]: names += ['items of another size']
+    if not (reads and reads[-1].name=='open_image' and all(isinstance(o, (str,Path)) for o in _files(dl))): names += ['items that are no files']
+    return names
 
 def decoded(
     dl:UnpairedDL, # A loader of files
     folder:Path|None=None, # Where to keep what was decoded; fastai's storage
 )->Tensor: # (n, 3, h, w) bytes, in the order of the loader's items
     "All images of a loader, from disk where they have been decoded before"
-    dl.before_iter()                                                                   # tells the transforms which split this is
-    fns,resize = [o[0] for o in dl.dataset.items],_resize(dl)
-    key = [*_all(_sha, fns), resize.sizes[bool(dl.split_idx)], resize.method, PIL.__version__]
-    fn = Path(folder or fastai_path('storage')/'decoded')/f'{hashlib.sha256(repr(key).encode()).hexdigest()[:40]}.npz'
-    try:
-        with np.load(fn) as f: return torch.from_numpy(f['images'])                    # its checksum is looked at
-    except Exception: pass                                                             # whatever is wrong, it can be made anew
-    images = torch.stack(list(_all(partial(_item, dl), range(len(fns)))))
-    try:
-        with whole_file(fn.with_suffix(f'.{os.getpid()}.npz')) as part, open(part, 'wb') as f: np.savez(f, images=images.numpy())
-        fn.with_suffix(f'.{os.getpid()}.npz').replace(fn)
-    except OSError: pass
+    dl.before_iter()                                                                                  # tells the transforms which split this is
+    fns,size = _files(dl),_size(dl)
+    key = [*_all(_sha, fns), size, dl.after_item.fs[0].method, __version__, PIL.__version__]
+    fn = None
+    with suppress(Exception):                                                                         # whatever is wrong, it can be made anew
+        fn = Path(folder or fastai_path('storage')/'decoded')/f'{hashlib.sha256(repr(key).encode()).hexdigest()[:40]}.npz'
+        with np.load(fn) as f: return torch.from_numpy(f['images'])                                   # its checksum is looked at
+    images = torch.empty(len(fns), 3, *size, dtype=torch.uint8)
+    def fill(i): images[i] = _item(dl, i)
+    _all(fill, range(len(fns)))
+    if fn:
+        own = fn.with_suffix(f'.{os.getpid()}.npz')                                                   # several processes may be at it
+        with suppress(OSError):
+            with whole_file(own) as part, open(part, 'wb') as f: np.savez(f, images=images.numpy())
+            own.replace(fn)
+        with suppress(OSError): own.unlink()                                                          # where it couldn't be given its name
     return images
 
 # %% ../nbs/00g_memory.ipynb #db1ce137
@@ -56,6 +76,10 @@ class MemoryDL(UnpairedDL):
         dl = super().new(dataset, cls, **kwargs)
         if dataset is None or dataset is self.dataset: dl.images = self.images
         return dl if dl.images is not None or cls else UnpairedDL.new(dl, cls=UnpairedDL)             # other images: from their files
+
+    def to(self, device):
+        super().to(device)
+        self.images = self.images.to(self.device)
 
     def do_item(self, s): return s
     def do_batch(self, b): return self.create_batch(b)
@@ -81,16 +105,20 @@ def in_memory(self:DataLoaders,
     if most is not None: check_number('most', most)
     if all(isinstance(o, MemoryDL) for o in self.loaders): return self
     device = torch.device(self.device or 'cpu')
-    size = sum(3*len(o.dataset)*math.prod(_resize(o).sizes[bool(o.split_idx)]) for o in self.loaders)
+    if strange := sorted({n for o in self.loaders for n in _strange(o)}):
+        warn(f"`in_memory` knows images that `UnpairedBlock` alone opens and resizes, not {', '.join(strange)}: "
+             "they are read from their files, as before")
+        return self
+    size = sum(3*len(o.dataset)*math.prod(_size(o)) for o in self.loaders)
     most = _room(device)/2 if most is None else most
     if size>most:
         warn(f'decoded, the images take {size/1e6:,.1f} MB, and {most/1e6:,.1f} MB may be taken: they are read from their files, as before')
         return self
-    loaders = []
+    loaders,state = [],random.getstate()
     for dl in self.loaders:
-        new = UnpairedDL.new(dl, cls=MemoryDL, num_workers=0, pin_memory=False)
+        new = UnpairedDL.new(dl, cls=MemoryDL, num_workers=0, pin_memory=False, timeout=0)            # without workers nothing is waited for
         new.images,new.rng = decoded(dl, folder).to(device),random.Random()
         new.rng.setstate(dl.rng.getstate())
         loaders.append(new)
-    dls = type(self)(*loaders, path=self.path, device=self.device)
-    return dls
+    random.setstate(state)                                                                            # each new loader has drawn a seed
+    return type(self)(*loaders, path=self.path, device=self.device)
