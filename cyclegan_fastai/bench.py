@@ -97,7 +97,7 @@ class Ours(Side):
 
 class FastExact(Ours):
     "The same with `to_fast`, in 32 bits and without a compiler"
-    name,options = 'cyclegan_fastai, fast, 32 bits',dict(bf16=False, compile=False)
+    name,options = 'cyclegan_fastai, fast, 32 bits',dict(bf16=False, compiled=False)
     def make(self, dls):
         super().make(dls)
         self.learn.to_fast(**self.options)

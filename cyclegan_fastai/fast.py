@@ -93,13 +93,13 @@ class CompileNets(Callback):
 @patch
 def to_fast(self:GameLearner,
     bf16:bool|None=None, # Calculate with bfloat16 numbers; where the hardware does
-    compile:bool|str|None=None, # `torch.compile` the networks, in a mode of its; on CUDA
+    compiled:bool|str|None=None, # `torch.compile` the networks, in a mode of its; on CUDA
     memory:bool=True, # Decode images once, and keep them on the device, where they fit
 )->GameLearner: # Itself
     "Train the same game faster; call it before training. Validation, saving and exporting stay as they are"
     game = get_model(self.model)
     cuda = game.device.type=='cuda'
-    mode = 'default' if compile is True or compile is None and cuda else compile
+    mode = 'default' if compiled is True or compiled is None and cuda else compiled
     cbs = [CompileNets(mode)] if mode else []
     game.joined = all(map(apart, game.children()))
     if memory and isinstance(getattr(self.dls, 'train', None), UnpairedDL): self.dls = self.dls.in_memory()

@@ -43,7 +43,7 @@ def test_equals_two_adams_in_64_bits(form, lambda_identity):
     batches = data(N//4, torch.float64)
     learn = make(batches, adversarial=form, lambda_identity=lambda_identity, pool_size=6)
     learn.model.double()
-    learn.to_fast(bf16=False, compile=False)
+    learn.to_fast(bf16=False, compiled=False)
     assert learn.fast_path['joined'] and learn.fast_path['fused']
     nets = deepcopy(four(learn.model))
     start = deepcopy(nets)
@@ -59,7 +59,7 @@ def test_equals_two_adams_in_64_bits(form, lambda_identity):
 def test_equals_two_adams_in_32_bits():
     "Two steps; later the noise of 32 bits, which another order of sums makes another one, has grown beyond any bound"
     batches = data(2)
-    learn = make(batches, pool_size=6).to_fast(bf16=False, compile=False)
+    learn = make(batches, pool_size=6).to_fast(bf16=False, compiled=False)
     nets = deepcopy(four(learn.model))
     random.seed(7)
     with learn.no_bar(), learn.no_logging(): learn.fit_flat_lin(1, 0)
@@ -81,7 +81,7 @@ def test_half_precision_stays_near(folder):
     def curve(bf16):
         set_seed(3)
         dls = UnpairedDataLoaders.from_folder(folder, size=32, bs=4, device='cpu')
-        learn = cyclegan_learner(dls, n_blocks=2, nf=8).to_fast(bf16=bf16, compile=False)
+        learn = cyclegan_learner(dls, n_blocks=2, nf=8).to_fast(bf16=bf16, compiled=False)
         set_seed(7)
         with learn.no_bar(), learn.no_logging(): learn.fit_flat_lin(50, 0)
         losses = torch.tensor(learn.recorder.losses)                                    # smooth ones, of the last fit
@@ -103,7 +103,7 @@ def test_nothing_asks_the_device(fast):
     "Tensors on the device `meta` have no numbers: whoever asks for one fails. At the epoch's end all may ask"
     batches = [tuple(torch.empty(2, 2, 3, 32, 32, device='meta')) for _ in range(4)]
     learn = make(batches, pool_size=3)
-    if fast: learn.to_fast(bf16=False, compile=False)
+    if fast: learn.to_fast(bf16=False, compiled=False)
     learn.model.to('meta')
     learn.opt_func = lambda params, lr: make_adam(params, lr)
     count = Count()
@@ -151,7 +151,7 @@ def test_compiled_walks_the_same_way(folder):
     def terms(compile):
         set_seed(3)
         dls = UnpairedDataLoaders.from_folder(folder, size=32, bs=8, device='cpu', aug_tfms=[])
-        learn = cyclegan_learner(dls, n_blocks=1, nf=4).to_fast(bf16=False, compile=compile)
+        learn = cyclegan_learner(dls, n_blocks=1, nf=4).to_fast(bf16=False, compiled=compile)
         with learn.no_bar(), learn.no_logging(): learn.fit(2)
         return learn
     plain, compiled = terms(False), terms(True)
@@ -165,7 +165,7 @@ def test_compiled_walks_the_same_way(folder):
 def test_a_failing_compiler_kills_nothing(folder):
     from torch._inductor import config
     dls = UnpairedDataLoaders.from_folder(folder, size=32, bs=4, device='cpu')
-    learn = cyclegan_learner(dls, n_blocks=1, nf=5).to_fast(compile=True)
+    learn = cyclegan_learner(dls, n_blocks=1, nf=5).to_fast(compiled=True)
     with config.patch({'cpp.cxx': ('no-such-compiler',), 'force_disable_caches': True}), learn.no_bar(), learn.no_logging(): learn.fit(2)
     assert learn.fast_path['problem'] and not learn.fast_path['compiled'] and len(learn.loss_terms.history)==2
     assert all(o._compiled_call_impl is None for o in learn.model.children())
@@ -189,7 +189,7 @@ def test_a_run_is_fast_and_goes_on(folder, tmp_path):
 def test_what_is_on_is_said():
     learn = make(data(1))
     assert not any(learn.fast_path.values())
-    with pytest.raises(ValueError, match="`mode` must be 'default'"): learn.to_fast(compile='hard')
+    with pytest.raises(ValueError, match="`mode` must be 'default'"): learn.to_fast(compiled='hard')
     with pytest.raises(ValueError, match="`mode` must be 'default'"): CompileNets('hard')
     learn.to_fast(bf16=False)
     assert {k for k,v in learn.fast_path.items() if v}=={'joined', 'fused'}
