@@ -99,10 +99,11 @@ class KeepRun(Callback):
     def after_epoch(self):
         if not self.learn.loss_terms.history: return
         done = self.learn.epochs_done
-        look = not rank_distrib() and (done==self.n_epoch or done%max(1, self.n_epoch//10)==0)
+        tenth = done==self.n_epoch or done%max(1, self.n_epoch//10)==0
+        look = tenth and not rank_distrib()
         if look: self._keep_best()
         stop,waited = any_rank(self.signals),time.monotonic()-self.saved_at
-        if stop or done==self.n_epoch or done%max(1, self.n_epoch//10)==0 or waited>=self.seconds: self._save()
+        if stop or tenth or waited>=self.seconds: self._save()
         if look and done<self.n_epoch: when_there_is_room(lambda: save_pictures(self.learn, self.out), stop=lambda: self.signals)
         if stop: self._stop(f'after epoch {done}')
 

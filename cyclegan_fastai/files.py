@@ -15,8 +15,8 @@ try: import pillow_heif.HeifImagePlugin          # makes Pillow open HEIC files
 except ImportError: pass
 
 # %% auto #0
-__all__ = ['open_image', 'image_files', 'UnpairedFiles', 'two_folders', 'find_unpaired', 'is_watched', 'inspect_images',
-           'verify_unpaired']
+__all__ = ['open_image', 'image_files', 'UnpairedFiles', 'two_folders', 'find_unpaired', 'is_watched', 'each_file',
+           'inspect_images', 'verify_unpaired']
 
 # %% ../nbs/00b_files.ipynb #f4824c41
 def open_image(
@@ -129,12 +129,19 @@ def is_watched()->bool:
     "Would a progress bar be seen, in a notebook or on a terminal? fastprogress writes into pipes, too"
     return IN_NOTEBOOK or sys.stdout.isatty()
 
+def each_file(
+    f:Callable, # Called with each of
+    fns:list, # Files, or what stands for them
+)->list: # What `f` returned, in order
+    "`f` of each file, a few at a time; with a bar where there are many and somebody watches"
+    return parallel(f, fns, threadpool=True, n_workers=num_cpus(), progress=len(fns)>500 and is_watched())
+
 def inspect_images(
     fns:list, # Image files
     draft:int|None=None, # As in `open_image`; digests of drafts are not those of whole images
 )->list[tuple]: # For each file the digest of its pixels, or None, and what is wrong with it, or ''
-    "Decode each file once, with a progress bar where there are many and somebody watches"
-    return parallel(partial(_inspect, draft=draft), fns, threadpool=True, n_workers=num_cpus(), progress=len(fns)>500 and is_watched())
+    "Decode each file once"
+    return each_file(partial(_inspect, draft=draft), fns)
 
 def verify_unpaired(
     path:Path|str|UnpairedFiles, # A data set's folder, or its files

@@ -8,7 +8,6 @@ import hashlib
 from contextlib import suppress
 import PIL
 from fastai.vision.all import *
-from fastcore.parallel import parallel
 from . import __version__
 from .checks import *
 from .disk import *
@@ -20,10 +19,6 @@ __all__ = ['decoded', 'MemoryDL']
 
 # %% ../nbs/00g_memory.ipynb #89c8b5f8
 def _sha(fn): return hashlib.sha256(Path(fn).read_bytes()).hexdigest()
-
-def _all(f, fns):
-    "`f` of each file, a few at a time; with a bar where there are many and somebody watches"
-    return parallel(f, fns, threadpool=True, n_workers=num_cpus(), progress=len(fns)>500 and is_watched())
 
 def _item(dl, i):
     "What the file path makes of one image before it comes to a batch, (3, h, w) bytes"
@@ -52,14 +47,14 @@ def decoded(
     "All images of a loader, from disk where they have been decoded before"
     dl.before_iter()                                                                                  # tells the transforms which split this is
     fns,size = _files(dl),_size(dl)
-    key = [*_all(_sha, fns), size, dl.after_item.fs[0].method, __version__, PIL.__version__]
+    key = [*each_file(_sha, fns), size, dl.after_item.fs[0].method, __version__, PIL.__version__]
     fn = None
     with suppress(Exception):                                                                         # whatever is wrong, it can be made anew
         fn = Path(folder or fastai_path('storage')/'decoded')/f'{hashlib.sha256(repr(key).encode()).hexdigest()[:40]}.npz'
         with np.load(fn) as f: return torch.from_numpy(f['images'])                                   # its checksum is looked at
     images = torch.empty(len(fns), 3, *size, dtype=torch.uint8)
     def fill(i): images[i] = _item(dl, i)
-    _all(fill, range(len(fns)))
+    each_file(fill, range(len(fns)))
     if fn:
         own = fn.with_suffix(f'.{os.getpid()}.npz')                                                   # several processes may be at it
         with suppress(OSError):
