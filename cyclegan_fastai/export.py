@@ -7,6 +7,7 @@ from __future__ import annotations
 import json,re,tempfile,warnings
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from .checks import *
@@ -63,30 +64,43 @@ def _onnx(net):
                                  input_names=['image'], output_names=['translated'], dynamic_shapes=(shape,)).model_proto
 
 # %% ../nbs/09_export.ipynb #b3560ee9
-def _shrink(model, dtype):
-    "Store the weights of convolutions as `dtype`"
+def _half(model):
+    "Store the weights of convolutions as float16"
     from onnx import TensorProto as T,helper as h,numpy_helper as nh
-    use = {o.input[1]: o.op_type for o in model.graph.node if o.op_type in ('Conv','ConvTranspose')}
+    use = {o.input[1] for o in model.graph.node if o.op_type in ('Conv','ConvTranspose')}
     nodes,tensors = [],[]
     for w in model.graph.initializer:
         if w.name not in use: tensors.append(w); continue
-        v,stored = nh.to_array(w),w.name+'_stored'
-        if dtype=='float16':
-            tensors.append(nh.from_array(v.astype(np.float16), stored))
-            nodes.append(h.make_node('Cast', [stored], [w.name], to=T.FLOAT))
-        else:
-            axis = int(use[w.name]=='ConvTranspose')                         # of the output channels
-            scale = np.abs(v).max(tuple(i for i in range(4) if i!=axis), keepdims=True)/127 + 1e-12
-            tensors += [nh.from_array((v/scale).round().astype(np.int8), stored), nh.from_array(scale.ravel().astype(np.float32), w.name+'_scale')]
-            nodes.append(h.make_node('DequantizeLinear', [stored, w.name+'_scale'], [w.name], axis=axis))
+        tensors.append(nh.from_array(nh.to_array(w).astype(np.float16), w.name+'_stored'))
+        nodes.append(h.make_node('Cast', [w.name+'_stored'], [w.name], to=T.FLOAT))
     nodes += model.graph.node
     for o,v in ((model.graph.initializer, tensors), (model.graph.node, nodes)): del o[:]; o.extend(v)
     return model
 
+def _int8(model, images):
+    "Convolve in eight bits, with ranges as of `images`"
+    import onnx
+    from onnxruntime.quantization import QuantType as Q,quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+    batches = iter([{'image': to_net(pad_sides(o[None]))} for o in images])
+    with tempfile.TemporaryDirectory() as tmp:
+        whole,ready,small = (f'{tmp}/{o}.onnx' for o in ('whole','ready','small'))
+        onnx.save(model, whole)
+        quant_pre_process(whole, ready, skip_symbolic_shape=True)
+        quantize_static(ready, small, SimpleNamespace(get_next=lambda: next(batches, None)), op_types_to_quantize=['Conv'],
+                        per_channel=True, activation_type=Q.QUInt8, weight_type=Q.QInt8)
+        return _half(onnx.load(small))                                      # the transposed ones
+
+def _drawn(size, n=8, first=0):
+    "Landscapes to look at, in both seasons"
+    from cyclegan_fastai.landscape import Scene,draw_scene
+    return np.stack([np.array(draw_scene(Scene.random(np.random.default_rng(i)), ('summer','winter')[i%2], size)) for i in range(first, first+n)])
+
 def export_files(
     t:Translator, # In PyTorch
     folder:Path, # That is there
-    dtype:str='float32', # How weights are stored: 'float32', 'float16' or 'int8'
+    dtype:str='float32', # 'float32'; 'float16': weights are stored so; 'int8': convolutions are computed so
+    images=None, # For 'int8': bytes, (n, h, w, 3), to find the ranges of activations with; eight drawn landscapes
 )->list: # The files
     "An ONNX file for each direction, each held against PyTorch first"
     check_choice('dtype', dtype, ('float32','float16','int8'))
@@ -94,7 +108,8 @@ def export_files(
     for to,name in direction_files(t, '.onnx').items():
         model = _onnx(_net(t.engines[to], 'an ONNX file'))
         check_parity(OnnxEngine(model.SerializeToString(), 0), t.engines[to])
-        if dtype!='float32': model = _shrink(model, dtype)
+        if dtype=='float16': model = _half(model)
+        if dtype=='int8': model = _int8(model, _drawn(t.size or 128, first=8) if images is None else images)
         model.metadata_props.add(key='cyclegan_fastai', value=describe(t, to=to))
         files.append(folder/name)
         files[-1].write_bytes(model.SerializeToString())
@@ -115,11 +130,6 @@ def check_parity(
         worst = max(worst, float(np.abs(y-true).max())) if y.shape==true.shape else np.inf
     if not worst<=most: raise ArithmeticError(f"the exported model differs from the original by {worst:.2g}, and {most:.0e} is allowed: nothing was written")
     return worst
-
-def _drawn(size, n=8):
-    "Landscapes to look at, in both seasons"
-    from cyclegan_fastai.landscape import Scene,draw_scene
-    return np.stack([np.array(draw_scene(Scene.random(np.random.default_rng(i)), ('summer','winter')[i%2], size)) for i in range(n)])
 
 def psnr_between(
     t:Translator, # One model
@@ -207,15 +217,17 @@ def export_safetensors(
 def export_onnx(
     t:Translator, # In PyTorch
     out:Path|str, # Folder, new or empty
-    dtype:str='float32', # How weights are stored: 'float32', 'float16' or 'int8'
-    images=None, # To measure what a smaller `dtype` loses, see `psnr_between`
+    dtype:str='float32', # 'float32'; 'float16': weights are stored so; 'int8': convolutions are computed so
+    images=None, # Bytes, (n, h, w, 3): half of them to find ranges for 'int8', half to measure what a smaller `dtype` loses; drawn landscapes
 )->Path: # `out`
     "An ONNX file for each direction and a card"
     with new_folder(out) as folder:
-        files = export_files(t, folder, dtype)
-        loss = {} if dtype=='float32' else psnr_between(t, Translator.load(folder), images)
-        _finish(t, folder, files, f'Weights are stored as {dtype}, arithmetic is in 32 bits. Against the original, on '
-            f'{"eight drawn landscapes" if images is None else f"{len(images)} images"}: ' + ', '.join(f'{k} {v:.1f} dB' for k,v in loss.items()) + ' (PSNR).' if loss else
+        ranges,looked = (None, None) if images is None else (images, images) if len(images)<2 else (images[1::2], images[::2])
+        files = export_files(t, folder, dtype, ranges)
+        loss = {} if dtype=='float32' else psnr_between(t, Translator.load(folder), looked)
+        what = {'float16': 'Weights are stored as float16, arithmetic is in 32 bits', 'int8': 'Convolutions are computed as int8, the rest is in 32 bits'}
+        _finish(t, folder, files, f'{what[dtype]}. Against the original, on {"eight drawn landscapes" if looked is None else f"{len(looked)} images"}: '
+            + ', '.join(f'{k} {v:.1f} dB' for k,v in loss.items()) + ' (PSNR).' if loss else
             'Checked against PyTorch at three shapes: at most 10⁻⁴ apart, of a range of 2.')
     return Path(out)
 

@@ -233,7 +233,7 @@ def _readme(text, t, card):
 def export_lambda(
     t:Translator, # In PyTorch
     out:Path|str, # Folder, new or empty
-    dtype:str='float16', # How weights are stored, see `export_onnx`
+    dtype:str='float16', # Of the weights, see `export_onnx`
 )->Path: # `out`
     "Write a folder that becomes a serverless function"
     from cyclegan_fastai.export import export_files,model_card,new_folder

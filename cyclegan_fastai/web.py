@@ -115,7 +115,7 @@ def _write_examples(t, folder, examples, most=1024):
 def export_web(
     t:Translator, # In PyTorch
     out:Path|str, # Folder to make; it mustn't be there, or be empty
-    dtype:str='float16', # How weights are stored, see `export_onnx`; it is computed in 32 bits all the same
+    dtype:str='float16', # Of the weights, see `export_onnx`
     ort:Path|str|None=None, # onnxruntime-web, if it's here already, see `read_ort`; downloaded by npm, once
     examples:list|None=None, # Pictures to try, see `as_photo`; two drawn landscapes, if the domains are summer and winter
 )->Path: # `out`
