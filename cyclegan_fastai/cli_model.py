@@ -16,7 +16,7 @@ from .terminal import *
 # %% ../nbs/11b_cli_model.ipynb #48695dbb
 model_app = typer.Typer()
 
-Model = Annotated[Path, typer.Argument(help="Folder of a run, or a model's file")]
+Model = Annotated[Path, typer.Argument(help="Folder of a run, a model's file, or the name of a model that comes with the package")]
 Device = Annotated[Optional[str], typer.Option(help='cpu, cuda or mps; the best there is if left out')]
 Trust = Annotated[bool, typer.Option('--trust', help='Load a `model.pkl`. A pickle can run any code: only if you made it yourself')]
 
@@ -24,7 +24,7 @@ Trust = Annotated[bool, typer.Option('--trust', help='Load a `model.pkl`. A pick
 @model_app.command()
 def translate(
     images: Annotated[List[str], typer.Argument(help="Files, folders (with all that is below them), quoted patterns such as 'day*/**/*.jpg'; videos too")],
-    run: Annotated[Path, typer.Option(help="Folder of a run, or a model's file: .safetensors, .onnx")] = Path('runs/seasons'),
+    run: Annotated[Path, typer.Option(help="Folder of a run; a model's file, .safetensors or .onnx; or the name of a model that comes with the package")] = Path('yosemite'),
     to: Annotated[Optional[str], typer.Option(help='Domain to translate to; the second one if left out')] = None,
     size: Annotated[Optional[int], typer.Option(help='Pixels of the shorter side of the results; as large as the images if left out')] = None,
     out: Annotated[Path, typer.Option(help='Folder for the results')] = Path('translated'),
@@ -73,10 +73,10 @@ _FORMATS = {
 
 @model_app.command()
 def export(
-    run: Model,
+    run: Model = Path('yosemite'),
     format: Annotated[str, typer.Option(help=f'{", ".join(_FORMATS)}')] = 'onnx',
     dtype: Annotated[Optional[str], typer.Option(help="Of the weights: float32, float16, or int8, in which an ONNX file is computed, too, twice as fast on a CPU; each format has its own default")] = None,
-    out: Annotated[Optional[Path], typer.Option(help="Folder to make; a new one beside the model if left out")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Folder to make; if left out, a new one beside the model, or in `yosemite/` here for the one of that name")] = None,
     ort: Annotated[Optional[Path], typer.Option(help='For web: the npm package onnxruntime-web, if it is here already; fetched by npm if left out')] = None,
     trust: Trust = False,
     as_json: Json = False,
@@ -90,7 +90,7 @@ def export(
     if ort and format!='web': raise ValueError(f"`--ort` is for `--format web`, not for {format}: leave it out")
     from cyclegan_fastai.export import load_model
     room,then = _FORMATS[format]
-    out = out or (run if run.is_dir() else run.parent)/format
+    out = out or (run.parent if run.is_file() else run)/format                 # a name becomes a folder here, and not in the package
     given = {k:v for k,v in dict(dtype=dtype, ort=ort).items() if v is not None}
     with only_json(as_json):
         t = load_model(run, device='cpu', trust=trust)
@@ -102,7 +102,7 @@ def export(
 # %% ../nbs/11b_cli_model.ipynb #5618dd01
 @model_app.command()
 def app(
-    run: Model,
+    run: Model = Path('yosemite'),
     host: Annotated[str, typer.Option(help='Address to listen at; 0.0.0.0 lets everybody in who reaches this machine')] = '127.0.0.1',
     port: Annotated[Optional[int], typer.Option(help='Port; the first free one from 7860 on if left out')] = None,
     max_mb: Annotated[float, typer.Option(help='Most megabytes of an upload')] = 20,

@@ -55,9 +55,10 @@ def recipe_dls(
     if recipe.deterministic:
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')               # what cuBLAS asks for; read when CUDA starts
         torch.use_deterministic_algorithms(True)
-    full = recipe.augment=='full'
-    return UnpairedDataLoaders.from_folder(path, size=recipe.size, bs=recipe.bs, load=None if full else recipe.size, damaged=recipe.damaged,
-        aug_tfms=None if full else [Flip(p=.5)] if recipe.augment=='flip' else [], domains=domains, device=device, num_workers=workers)
+    load = None if recipe.augment in ('full','crop') else recipe.size
+    tfms = dict(full=None, none=[]).get(recipe.augment, [Flip(p=.5)])
+    return UnpairedDataLoaders.from_folder(path, size=recipe.size, bs=recipe.bs, load=load, damaged=recipe.damaged,
+        aug_tfms=tfms, domains=domains, device=device, num_workers=workers)
 
 def recipe_learner(
     recipe:Recipe, # What to train
@@ -66,8 +67,8 @@ def recipe_learner(
     workers:int=0, # Processes that decode images
 )->CycleGANLearner:
     "The data and the learner of a recipe, seeded"
-    learn = cyclegan_learner(recipe_dls(recipe, device, workers), n_blocks=recipe.blocks, nf=recipe.width, lr=recipe.lr,
-                             lambda_identity=recipe.identity, ema=recipe.ema or None, path=out, model_dir='.',
+    learn = cyclegan_learner(recipe_dls(recipe, device, workers), n_blocks=recipe.blocks, nf=recipe.width, lr=recipe.lr, dropout=recipe.dropout,
+                             lambda_identity=recipe.identity, lambda_consistency=recipe.consistency, ema=recipe.ema or None, path=out, model_dir='.',
                              cbs=[CriticAccuracy(), Alarms(), StopOnNonFinite()])
     if recipe.deterministic: mirror_pads(learn.model)
     return learn.to_fast() if recipe.fast else learn

@@ -13,7 +13,7 @@ from .checks import *
 from .disk import *
 
 # %% auto #0
-__all__ = ['PAPER', 'QUICK', 'Recipe', 'faster', 'start_run', 'load_recipe', 'locked']
+__all__ = ['PAPER', 'QUICK', 'RECIPES', 'STUDIES', 'Recipe', 'faster', 'get_recipe', 'start_run', 'load_recipe', 'locked']
 
 # %% ../nbs/07c_recipe.ipynb #ccf48998
 @dataclass
@@ -28,8 +28,10 @@ class Recipe:
     width:int=64 # Channels of the first convolution, of generators and critics
     lr:float=2e-4 # Learning rate
     identity:float=5. # λ of the identity terms
+    consistency:float=0. # λ of the critics' consistency terms
+    dropout:float=0. # Probability in the generators' residual blocks
     ema:float=0. # Decay of averaged generators; 0: no averages
-    augment:str='full' # 'full': rotation, zoom, lighting, cut and flip; 'flip': flip alone; 'none'
+    augment:str='full' # 'full': rotation, zoom, lighting, cut and flip; 'crop': an eighth larger, cut and flip; 'flip'; 'none'
     seed:int=42 # Of everything random
     damaged:str='error' # What to do about files that can't be decoded: 'error' or 'skip'
     deterministic:bool=False # Only algorithms that give the same bits every time; slower on a GPU
@@ -38,8 +40,9 @@ class Recipe:
     def __post_init__(self):
         limits = dict(size=(24,2**14), epochs=(0,10**6), decay_epochs=(0,10**6), bs=(1,2**16), blocks=(0,100), width=(1,1024), seed=(0,2**32-1))
         for k,o in limits.items(): check_whole(k, getattr(self, k), *o)
-        for k,within,such in (('lr','(0, inf)',2e-4), ('identity','[0, inf)',5), ('ema','[0, 1)',.999)): check_number(k, getattr(self, k), within, such)
-        check_choice('augment', self.augment, ('full','flip','none'))
+        numbers = dict(lr=('(0, inf)',2e-4), identity=('[0, inf)',5), consistency=('[0, inf)',1), dropout=('[0, 1)',.5), ema=('[0, 1)',.999))
+        for k,o in numbers.items(): check_number(k, getattr(self, k), *o)
+        check_choice('augment', self.augment, ('full','crop','flip','none'))
         check_choice('damaged', self.damaged, ('error','skip'))
         check_path('data', self.data)
         for k in ('deterministic','fast'):
@@ -58,6 +61,35 @@ def faster(
     "The same on the fast path, with larger batches, and the learning rate times the square root of the batch's growth"
     bs = bs or (16 if recipe.bs==1 else recipe.bs)
     return replace(recipe, fast=True, bs=bs, lr=recipe.lr*(bs/recipe.bs)**.5)
+
+# %% ../nbs/07c_recipe.ipynb #038f9215
+_yosemite = replace(PAPER, data='summer2winter_yosemite')
+_fast = replace(faster(_yosemite), augment='flip', ema=.999)
+_zebra = replace(faster(PAPER), data='horse2zebra', size=128, augment='crop')
+
+RECIPES = {                                              # Name → recipe
+    'seasons': QUICK,
+    'yosemite': _yosemite,
+    'yosemite-fast': _fast,
+    'yosemite-quick': replace(_fast, epochs=12, decay_epochs=12, bs=4, width=32, lr=6e-4),
+    'horse2zebra': _zebra,
+    'apple2orange': replace(_zebra, data='apple2orange', size=256, blocks=9, bs=4, lr=4e-4, identity=0.),
+    'monet2photo': replace(_zebra, data='monet2photo', size=256, blocks=9, bs=4, lr=4e-4)}
+
+def _changes(base, changes): return {'as it is': base, **{k: replace(base, **v) for k,v in changes.items()}}
+
+_one_change = {'consistency 1': dict(consistency=1.), 'identity 0': dict(identity=0.), 'no averages': dict(ema=0.), 'full augmentation': dict(augment='full')}
+STUDIES = {                                              # Name → what was changed → recipe
+    'yosemite': {'published': _yosemite, **_changes(_fast, _one_change)},
+    'yosemite-quick': _changes(replace(RECIPES['yosemite-quick'], epochs=2, decay_epochs=2, blocks=2, width=16, lr=1e-3, ema=.99), _one_change),
+    'horse2zebra': _changes(_zebra, {'consistency 1': dict(consistency=1.), 'dropout 0.5': dict(dropout=.5), 'both': dict(consistency=1., dropout=.5)})}
+
+def get_recipe(
+    name:str, # In `RECIPES`
+)->Recipe:
+    "A recipe by its name"
+    check_choice('recipe', name, tuple(RECIPES))
+    return RECIPES[name]
 
 # %% ../nbs/07c_recipe.ipynb #d73d7d2d
 def start_run(
