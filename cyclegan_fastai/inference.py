@@ -6,6 +6,7 @@
 from __future__ import annotations
 import json,math,warnings
 from collections.abc import Callable
+from importlib.resources import files as resources
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from .tiles import *
 from .engines import *
 
 # %% auto #0
-__all__ = ['MOST', 'FORMAT', 'Translator', 'model_files', 'read_info', 'describe']
+__all__ = ['MOST', 'FORMAT', 'Translator', 'pretrained_models', 'model_files', 'read_info', 'describe']
 
 # %% ../nbs/02c_inference.ipynb #aa01beb7
 MOST = 2*Image.MAX_IMAGE_PIXELS # Of a result; Pillow opens no larger images, either
@@ -102,7 +103,7 @@ class Translator:
 
     @classmethod
     def load(cls,
-        path:Path|str, # A run's folder, `model.safetensors`, an exported folder, an ONNX file, or with `trust` a learner's `model.pkl`
+        path:Path|str='yosemite', # A run's folder, `model.safetensors`, an exported folder, an ONNX file; a name, see `pretrained_models`; with `trust` a learner's `model.pkl`
         device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is. ONNX runs on the CPU
         trust:bool=False, # Load a pickle? It can run any code, so only if you made it yourself
         **kwargs # To `Translator`
@@ -124,18 +125,28 @@ def _stack(xs):
     return torch.stack(xs)
 
 # %% ../nbs/02c_inference.ipynb #e567b464
+def pretrained_models()->dict: # Name → folder
+    "The models that come with the package"
+    return {o.parent.name: o.parent for o in sorted(Path(str(resources('cyclegan_fastai')/'pretrained')).glob('*/model.safetensors'))}
+
+def _in_folder(path):
+    "The files of the model in a folder"
+    return next(filter(None, (sorted(o for o in path.glob(p) if o.is_file()) for p in ('model.safetensors','*.onnx','model.pkl'))), [])
+
 def model_files(
-    path:Path|str, # As for `Translator.load`
+    path:Path|str='yosemite', # As for `Translator.load`
 )->list[Path]: # One file, or one ONNX file for each direction
     "The files of a model"
-    path = check_path('path', path)
+    path,known = check_path('path', path),pretrained_models()
     if path.is_file():
         if path.suffix in ('.safetensors','.onnx','.pkl'): return [path]
         raise ValueError(f"`{path}` is no model that can be loaded: it must end with .safetensors, .onnx or .pkl")
-    if not path.is_dir(): raise FileNotFoundError(f"`{path}` doesn't exist: name the folder of a finished run, or a model's file")
-    for pattern in ('model.safetensors','*.onnx','model.pkl'):
-        if files := sorted(o for o in path.glob(pattern) if o.is_file()): return files
     unfinished = (path/'recipe.json').exists()
+    files = _in_folder(path)
+    if not (files or unfinished) and str(path) in known: files = _in_folder(known[str(path)])
+    if files: return files
+    if not path.is_dir(): raise FileNotFoundError(f"`{path}` doesn't exist: name the folder of a finished run, or a model's file"
+        + (f", or a model that comes with the package: {', '.join(known)}" if known else ''))
     raise FileNotFoundError(f"`{path}` holds no `model.safetensors` and no ONNX file" + (
         f": finish the run first, `cyclegan-fastai train --resume --out {path}`" if unfinished else ": name the folder of a finished run, or train first"))
 
@@ -168,7 +179,7 @@ def describe(
 # %% ../nbs/02c_inference.ipynb #3c6bbddb
 def _save(t, path, dtype):
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
     if path.suffix!='.safetensors': raise ValueError(f"`path` must end with .safetensors, got {path}: `cyclegan-fastai export` writes other formats")
     check_choice('dtype', dtype, ('float32','float16'))
     archs = {o: getattr(getattr(e, 'net', None), 'arch', None) for o,e in t.engines.items()}
@@ -176,7 +187,7 @@ def _save(t, path, dtype):
         "a safetensors file holds generators that `resnet_generator` makes, with instance or batch norm, in PyTorch: export others to ONNX")
     cast = lambda v: v.detach().to('cpu', getattr(torch, dtype) if v.is_floating_point() else v.dtype).contiguous()
     weights = {f'to_{"ab"[t.domains.index(o)]}.{k}': cast(v) for o,e in t.engines.items() for k,v in e.net.state_dict().items()}
-    with whole_file(path) as part: save_file(weights, part, {'format': 'pt', 'cyclegan_fastai': describe(t, arch=archs)})
+    with whole_file(path) as part: part.write_bytes(save(weights, {'format': 'pt', 'cyclegan_fastai': describe(t, arch=archs)}))  # `save_file` lets only its owner read
     return path
 
 def _build(arch, weights):

@@ -81,7 +81,7 @@ def _changes(base, changes): return {'as it is': base, **{k: replace(base, **v) 
 _one_change = {'consistency 1': dict(consistency=1.), 'identity 0': dict(identity=0.), 'no averages': dict(ema=0.), 'full augmentation': dict(augment='full')}
 STUDIES = {                                              # Name → what was changed → recipe
     'yosemite': {'published': _yosemite, **_changes(_fast, _one_change)},
-    'yosemite-quick': _changes(replace(RECIPES['yosemite-quick'], epochs=2, decay_epochs=2, blocks=2, width=16, lr=1e-3, ema=.99), _one_change),
+    'yosemite-quick': _changes(replace(RECIPES['yosemite-quick'], size=32, epochs=2, decay_epochs=2, blocks=2, width=16, lr=1e-3, ema=.99), _one_change),
     'horse2zebra': _changes(_zebra, {'consistency 1': dict(consistency=1.), 'dropout 0.5': dict(dropout=.5), 'both': dict(consistency=1., dropout=.5)})}
 
 def get_recipe(

@@ -170,11 +170,11 @@ def test_what_stands_in_brackets_is_no_markup(capfd):
     print_table([dict(problem="pip install 'cyclegan_fastai[video]' [/bold]")])
     assert "'cyclegan_fastai[video]' [/bold]" in capfd.readouterr().out
 
-def test_a_page_is_served(model_file, tmp_path):
-    "A real server in a real process, on loopback; Ctrl-C ends it"
+def test_a_page_is_served(tmp_path):
+    "A real server in a real process, on loopback, with the model that comes with the package; Ctrl-C ends it"
     pytest.importorskip('gradio')
     import re, urllib.request
-    server = process('app', model_file, cwd=tmp_path)
+    server = process('app', cwd=tmp_path)
     try:
         line = server.stdout.readline()
         url = re.search(r'http://127\.0\.0\.1:\d+', line)

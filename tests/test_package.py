@@ -74,6 +74,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel, tracked):
     package = {o for o in tracked if o.startswith(f'{name}/')}
     assert {o for o in files if '.dist-info/' not in o}==package
     assert {o.split('/')[2] for o in package if '/templates/' in o}=={'app','lambda','space','web'}
+    assert {o.split('/', 2)[2] for o in package if '/pretrained/' in o}=={'yosemite/README.md','yosemite/model.safetensors'}
     for o in package: assert files[o]==(root/o).read_bytes()
     assert {o.split('.dist-info/')[1] for o in files if '.dist-info/' in o}=={
         'METADATA','WHEEL','RECORD','entry_points.txt','top_level.txt','licenses/LICENSE'}
@@ -165,6 +166,22 @@ def test_templates_are_found(installed, elsewhere):
 print(*sorted(o.name for o in (Path({name}.__file__).parent/'templates').iterdir()), {name}.__file__)'''
     *names,file = elsewhere(sys.executable, '-c', code).split()
     assert names==['app','lambda','space','web'] and Path(file).is_relative_to(installed)
+
+def test_it_translates_right_after_installation(installed, elsewhere):
+    "Nothing is fetched; what is fetched all the same fails"
+    code = f'''import sys
+def no_network(event, args):
+    if event in ('socket.connect','socket.getaddrinfo'): raise OSError(f'{{event}} {{args}}')
+sys.addaudithook(no_network)
+from PIL import Image
+Image.new('RGB', (40,32), 'green').save('photo.jpg')
+sys.argv[1:] = ['translate','photo.jpg']
+from cyclegan_fastai import cli
+try: cli.main()
+except SystemExit as e: assert not e.code
+assert Image.open('translated/photo_winter.jpg').size==(40,32)
+assert 'fastai' not in sys.modules and cli.__file__.startswith({str(installed)!r}), cli.__file__'''
+    assert '1 translated' in elsewhere(sys.executable, '-c', code)
 
 def test_import_takes_little_longer_than_fastai():
     "At most a tenth of the processor time of fastai's own"

@@ -1,0 +1,153 @@
+"The model that comes with the package: what it is, what its card says, and that it is there by its name, without a run or a network"
+import json, re, subprocess, sys, zipfile
+from pathlib import Path
+
+import numpy as np, pytest, torch
+from PIL import Image
+from cyclegan_fastai import cli
+from cyclegan_fastai.export import load_model, model_card
+from cyclegan_fastai.inference import Translator, model_files, pretrained_models
+from cyclegan_fastai.landscape import Scene, draw_scene
+
+folder = pretrained_models()['yosemite']
+file,card = folder/'model.safetensors', (folder/'README.md').read_text(encoding='utf-8')
+
+def drawn(season='summer', seed=3, size=320): return draw_scene(Scene.random(np.random.default_rng(seed)), season, size).crop((0, 0, size, size*3//4))
+
+@pytest.fixture(scope='module')
+def shipped(): return Translator.load(device='cpu')
+
+@pytest.fixture
+def run(monkeypatch, capfd, tmp_path):
+    "Run a command line in an empty folder, as the console script does: exit status, standard output, standard error"
+    monkeypatch.chdir(tmp_path)
+    def call(line):
+        monkeypatch.setattr(sys, 'argv', line.split())
+        with pytest.raises(SystemExit) as e: cli.main(), sys.exit(0)
+        return e.value.code or 0, *capfd.readouterr()
+    return call
+
+def contents(): return {o.relative_to(folder).as_posix(): o.stat().st_size for o in folder.rglob('*')}
+
+# What is there
+
+def test_it_is_small():
+    assert contents().keys()=={'README.md','model.safetensors'}
+    assert sum(o.stat().st_size for o in folder.parent.rglob('*') if o.is_file()) <= 8_000_000
+
+def test_weights_are_in_half_precision():
+    from safetensors import safe_open
+    with safe_open(file, 'pt') as f: kinds = {f.get_slice(k).get_dtype() for k in f.keys() if k.endswith(('weight','bias'))}
+    assert kinds=={'F16'}
+
+def test_it_translates_both_ways(shipped):
+    assert shipped.domains==('summer','winter') and set(shipped.engines)==set(shipped.domains) and shipped.target()=='winter'
+    for season,to in (('summer','winter'), ('winter','summer')):
+        im = drawn(season)
+        made = shipped(im, to=to)
+        assert made.size==im.size and np.abs(np.array(made).astype(int)-np.array(im)).mean()>4 and np.array(made).std()>10
+    assert all(p.dtype==torch.float32 for e in shipped.engines.values() for p in e.net.parameters()), 'computed in 32 bits'
+
+def test_it_needs_no_network_and_no_fastai(tmp_path):
+    code = '''import sys
+def no_network(event, args):
+    if event in ('socket.connect','socket.getaddrinfo'): raise OSError(event)
+sys.addaudithook(no_network)
+from cyclegan_fastai.inference import Translator
+print(Translator.load(device='cpu').title, 'fastai' in sys.modules)'''
+    res = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path)
+    assert res.stdout=='summer ↔ winter False\n' and not list(tmp_path.iterdir()), res.stderr
+
+# What its card says
+
+def test_card_says_what_it_is(shipped):
+    for o in (f'# {shipped.title}', '## Use', '## Training', '## Limits', f'{shipped.size}×{shipped.size}', 'licence'): assert o in card, o
+    assert 'yosemite' in card.lower(), 'the data'
+
+def test_card_agrees_with_the_file(shipped):
+    recipe = shipped.about['recipe']
+    assert recipe['size']==shipped.size and 'yosemite' in recipe['data']
+    arch = next(iter(shipped.engines.values())).net.arch
+    assert (recipe['blocks'], recipe['width'])==(arch['n_blocks'], arch['nf'])
+    missing = [o for o in model_card(shipped, [file]).splitlines() if o.startswith('|') and o not in card]
+    assert not missing, 'the card says something else: export it again'
+
+def test_no_path_of_a_machine(shipped):
+    for text in (card, json.dumps(shipped.about)):
+        assert not (found := re.findall(r'(?:/root|/home|/work|/tmp|/Users|\b[A-Z]:\\).{,40}', text)), found
+
+# By its name
+
+def test_translate_as_the_readme_says(run):
+    drawn().save('photo.jpg', quality=95)
+    code, out, err = run('cyclegan-fastai translate photo.jpg')
+    assert code==0 and '1 translated' in out, (out, err)
+    assert [o.as_posix() for o in Path('translated').iterdir()]==['translated/photo_winter.jpg']
+    assert Image.open('translated/photo_winter.jpg').size==(320,240)
+    assert '0 translated, 1 done before' in run('cyclegan-fastai translate photo.jpg')[1]
+    assert '1 translated' in run('cyclegan-fastai translate photo.jpg --to summer --run yosemite')[1]
+    summer,winter = (np.array(Image.open(f'translated/photo_{o}.jpg')).astype(int) for o in ('summer','winter'))
+    assert summer.shape==winter.shape==(240,320,3) and np.abs(summer-winter).mean()>4
+
+def test_export_goes_here_and_not_into_the_package(run):
+    before = contents()
+    for line in ('export yosemite --format safetensors --dtype float16', 'export --format torchscript'):
+        code, out, err = run(f'cyclegan-fastai {line}')
+        assert code==0, (out, err)
+    assert {o.as_posix() for o in Path('yosemite').iterdir()}=={'yosemite/safetensors','yosemite/torchscript'} and contents()==before
+    again = Translator.load('yosemite/safetensors', device='cpu').engine().net.state_dict()
+    assert all(torch.equal(v, again[k]) for k,v in Translator.load(device='cpu').engine().net.state_dict().items())
+    assert model_files('yosemite')==[file], 'the folder that was made holds no model itself'
+
+def test_onnx_and_the_loaders_of_other_verbs(shipped, run, tmp_path):
+    pytest.importorskip('onnxscript', reason='no ONNX exporter: install the extra [onnx]')
+    from cyclegan_fastai.export import export_files
+    t = load_model(Path('yosemite'), device='cpu')                        # as `app` and `export` do
+    assert t.about==shipped.about
+    assert {o.name for o in export_files(t, tmp_path)}=={'summer_to_winter.onnx','winter_to_summer.onnx'}
+
+def test_a_folder_of_yours_goes_first(run, shipped, translator):
+    x = np.array(drawn())[:64,:64]
+    theirs = shipped(x)
+    drawn().save('photo.png')
+    Path('yosemite').mkdir()
+    drawn().save('yosemite/photo.jpg')                                    # of a trip to Yosemite: no model is meant
+    assert np.array_equal(Translator.load('yosemite', device='cpu')(x), theirs)
+    assert '1 translated' in run('cyclegan-fastai translate yosemite --out trip')[1]
+    Path('yosemite/recipe.json').write_text('{}')                         # a run that isn't finished
+    with pytest.raises(FileNotFoundError, match='--resume --out yosemite'): Translator.load('yosemite')
+    translator.save('yosemite/model.safetensors')
+    for o in ('yosemite', Path('yosemite')): assert model_files(o)==[Path('yosemite/model.safetensors')]
+    mine = Translator.load('yosemite', device='cpu')
+    assert mine.size==32 and np.array_equal(mine(x), translator(x)) and not np.array_equal(mine(x), theirs)
+    assert run('cyclegan-fastai translate photo.png --out mine')[0]==0
+    assert np.array_equal(Image.open('mine/photo_winter.png'), mine(Image.open('photo.png'))), 'by the default of the command line, too'
+
+def test_a_name_that_is_none_says_which_there_are(run):
+    with pytest.raises(FileNotFoundError, match='`yosemiti` doesn.t exist: .* comes with the package: yosemite$'): Translator.load('yosemiti')
+    assert run('cyclegan-fastai app yosemiti')[0]==2
+
+def test_without_the_folder_the_rest_works(monkeypatch, translator, model_file, tmp_path):
+    "As in a serverless function, which takes along a few modules and no model"
+    monkeypatch.setattr('cyclegan_fastai.inference.resources', lambda _: tmp_path)
+    assert pretrained_models()=={} and model_files(model_file.parent)==[model_file]
+    with pytest.raises(FileNotFoundError, match="`yosemite` doesn't exist: name the folder of a finished run, or a model's file$"): Translator.load()
+
+# What it is worth
+
+def test_photographs_come_nearer_to_the_other_season(shipped, shared_data, tmp_path):
+    "60 test photographs each way, by a classifier of real summers and winters"
+    from cyclegan_fastai.data import UnpairedDataLoaders
+    from cyclegan_fastai.evaluation import evaluate
+    with zipfile.ZipFile(shared_data/'summer2winter_yosemite.zip') as z:
+        for split,n in (('trainA',160), ('trainB',160), ('testA',65), ('testB',65)):
+            (tmp_path/split).mkdir()
+            names = sorted(o for o in z.namelist() if f'/{split}/' in o and o.endswith('.jpg'))
+            for i in np.linspace(0, len(names)-1, n).round().astype(int): (tmp_path/split/Path(names[i]).name).write_bytes(z.read(names[i]))
+    dls = UnpairedDataLoaders.from_folder(tmp_path, size=shipped.size, bs=4, domains=('summer','winter'), device='cpu', num_workers=0)
+    def f(to): return lambda x: torch.from_numpy(shipped.engine(to)(x.numpy()))
+    found = evaluate((f('winter'), f('summer')), dls, n=60, progress=False).checks
+    for direction,o in found.items():
+        print(direction, dict(o.round(1)))
+        assert o['test images']>=50
+        assert o['taken for the target, %'] > o['the same, untranslated, %']+25, direction
