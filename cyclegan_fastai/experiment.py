@@ -141,7 +141,7 @@ def finish_run(
     if has_truth(learn.dls.path):
         with translators(learn) as maps:
             res['scores'] = truth_scores(*maps, learn.dls.path, recipe.size, learn.domains, dls_files(learn.dls)).to_dict('records')
-    training = {k: res[k] for k in ('seconds','pairs_per_epoch','device','torch')}
+    training = {k: res[k] for k in ('ms_per_pair','pairs_per_epoch','device','torch')}
     learn.translator('cpu', dict(recipe=asdict(recipe), scores=res['scores'], training=training)).save(out/'model.safetensors')
     write_json(res, out/'metrics.json')
     return res

@@ -56,7 +56,8 @@ def run_study(
     "Train and judge every recipe with every seed; what is done already isn't done again"
     check_whole('seeds', seeds, 1, 1000)
     if not recipes or not all(isinstance(o, Recipe) for o in recipes.values()): raise TypeError("`recipes` must be a dict of names and recipes, such as `STUDIES['yosemite']`")
-    out,jobs = check_folder(out) or Path(out),list(recipes.items())
+    check_folder(out)
+    out,jobs = Path(out),list(recipes.items())
     if upit:
         try: upit_names(); jobs.append((Upit.name, jobs[0][1]))
         except ImportError as e: warn(f'UPIT takes no part: {e}')
