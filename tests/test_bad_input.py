@@ -251,7 +251,7 @@ vary('truth_scores', t_scores, 'truth', ['x', 3, ('truthA',)], 'two folders')
 # A recipe
 
 for o in ('epochs','decay_epochs','bs','blocks','width','size'): vary('Recipe', lambda w,**kw: Recipe(**kw), o, odd, 'got')
-for o in ('lr','identity','ema'): vary('Recipe', lambda w,**kw: Recipe(**kw), o, ['x', '0.1', -1, nan, inf, None, True], 'got')
+for o in ('lr','identity','consistency','dropout','ema'): vary('Recipe', lambda w,**kw: Recipe(**kw), o, ['x', '0.1', -1, nan, inf, None, True], 'got')
 vary('Recipe', lambda w,**kw: Recipe(**kw), 'size', [65, 16], 'got')
 vary('Recipe', lambda w,**kw: Recipe(**kw), 'augment', ['lots', None, 3], "'full', 'crop', 'flip' or 'none'")
 vary('Recipe', lambda w,**kw: Recipe(**kw), 'data', [None, 3, ''])
