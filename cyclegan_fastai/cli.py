@@ -59,7 +59,7 @@ def _recipe(name, data, out, resume, changes):
         names = (stem if i==1 else f'{stem}-{i}' for i in range(1, 10_000))
         out = next(o for o in (Path('runs')/o for o in names) if not (o/'recipe.json').exists())
     base = named or (QUICK if data in (None, 'seasons') else PAPER)
-    if data: base = replace(base, data=data)
+    if data is not None: base = replace(base, data=data)
     if changes['fast'] and not base.fast: base = faster(base, changes['bs'])
     return replace(base, **{k:v for k,v in changes.items() if v is not None}),out
 
