@@ -46,8 +46,8 @@ def main():
 def _recipe(name, data, out, resume, changes):
     "The recipe that the options ask for, and the folder of its run"
     from cyclegan_fastai.recipe import PAPER,QUICK,faster,get_recipe,load_recipe
+    named = None if name is None else get_recipe(name)
     stem = name or ('seasons' if data is None else data.rstrip('/').rsplit('/', 1)[-1].split('.')[0])
-    named = name and get_recipe(name)
     if resume:
         out = Path('runs')/stem if out is None else out
         recipe,given = load_recipe(out),{'data': data, **changes}

@@ -110,7 +110,7 @@ def study(
         finally: [o.close() for o in bars]
         save_study(rows, out)
     table = study_table(rows).reset_index()
-    if as_json: print(json.dumps(json.loads(table.to_json(orient='records')), ensure_ascii=False)); return
+    if as_json: print(table.to_json(orient='records', force_ascii=False)); return
     show = lambda o, k: '' if o[k]!=o[k] else f'{o[k]:.1f}'
     both = lambda o, k: f'{o[k]:.1f}' + ('' if o[f'{k}_sd']!=o[f'{k}_sd'] else f' ± {o[f"{k}_sd"]:.1f}')
     print_table([{'direction': o['direction'], 'recipe': o['recipe'], 'runs': str(o['runs'] or ''), 'KID × 1000': both(o, 'kid'), 'Fréchet': both(o, 'frechet'),

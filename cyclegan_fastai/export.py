@@ -104,12 +104,13 @@ def export_files(
 )->list: # The files
     "An ONNX file for each direction, each held against PyTorch first"
     check_choice('dtype', dtype, ('float32','float16','int8'))
+    if dtype=='int8' and images is None: images = _drawn(t.size or 128, first=8)
     files = []
     for to,name in direction_files(t, '.onnx').items():
         model = _onnx(_net(t.engines[to], 'an ONNX file'))
         check_parity(OnnxEngine(model.SerializeToString(), 0), t.engines[to])
         if dtype=='float16': model = _half(model)
-        if dtype=='int8': model = _int8(model, _drawn(t.size or 128, first=8) if images is None else images)
+        if dtype=='int8': model = _int8(model, images)
         model.metadata_props.add(key='cyclegan_fastai', value=describe(t, to=to))
         files.append(folder/name)
         files[-1].write_bytes(model.SerializeToString())

@@ -88,11 +88,12 @@ def study_rows(
             minutes = m['ms_per_pair']*m['pairs_per_epoch']*(recipe['epochs']+recipe['decay_epochs'])/60e3 if m['ms_per_pair'] else np.nan
             for o in e['table']:
                 d,said = o['direction'],e['checks'][o['direction']]
-                scores,taken = {k: o[k] for k in ('kid','frechet')},lambda k: said[f'{k}taken for the target, %' if not k else f'the same, {k}, %']
-                if o['images']==d: rows.append(dict(recipe=name, seed=int(seed), direction=d, **scores, taken=taken(''), cycle=said['cycle error, % of the range'], minutes=minutes))
+                scores = dict(direction=d, kid=o['kid'], frechet=o['frechet'])
+                if o['images']==d: rows.append(dict(recipe=name, seed=int(seed), **scores, taken=said['taken for the target, %'],
+                                                    cycle=said['cycle error, % of the range'], minutes=minutes))
                 else:
                     k = 'untranslated' if 'untranslated' in o['images'] else 'real'
-                    floors[k,d] = dict(recipe=k, direction=d, **scores, taken=taken(k))
+                    floors[k,d] = dict(recipe=k, **scores, taken=said[f'the same, {k}, %'])
     if not rows: raise ValueError(f"`{out}` holds no finished run yet")
     return pd.DataFrame([floors[k] for k in sorted(floors)] + rows)
 

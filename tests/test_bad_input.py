@@ -416,6 +416,7 @@ def flags(text, values, *words, make=None):
 
 train = 'train --data {sample} --device cpu'
 not_whole = 'big', '2.5'
+flags('train --recipe', ['yosemit', "''"], '`recipe`', "'yosemite-quick'")
 for flag in ('size','epochs','decay-epochs','bs','blocks','width','seed','save-every','workers'): flags(f'{train} --{flag}', not_whole, f'--{flag}', 'Invalid value')
 for flag in ('lr','identity','ema'): flags(f'{train} --{flag}', ['big', '1/2'], f'--{flag}', 'Invalid value')
 for flag,values in dict(size='0 -64 16 65 1000001'.split(), epochs=['-1'], decay_epochs=['-1'], bs='0 -4'.split(), blocks=['-1', '1000000'], width=['0', '-8', '1000000'], seed=['-1', '4294967296'],
