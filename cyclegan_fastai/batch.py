@@ -28,6 +28,7 @@ def _kind(path):
     if path.suffix.lower() in VIDEO: return 'MP4',True
     if is_moving(path): return 'WEBP',True
     try:
+        if not path.is_file(): raise FileNotFoundError                                          # a pipe may never end
         with Image.open(path) as im: kind = 'JPEG' if im.format=='MPO' else im.format        # MPO: a JPEG with another behind it
     except Exception: kind = next((k for k,v in ENDINGS.items() if path.suffix.lower() in v), '')  # damaged or missing: said later
     return kind if kind in SAVING else 'PNG',False
@@ -96,7 +97,7 @@ def find_images(
     if not (sources := [check_path('sources', o) if isinstance(o, Path) else str(check_path('sources', o)) and o for o in sources]): raise ValueError(
         "`sources` is empty: pass image files, folders or patterns")
     if not isinstance(to, str) or not to: raise ValueError(f"`to` must be the name of a domain, got {to!r}: pass `t.target()`")
-    if out.exists() and not out.is_dir(): raise NotADirectoryError(f"`out` must be a folder, and `{out}` is a file")
+    if os.path.lexists(out) and not out.is_dir(): raise NotADirectoryError(f"`out` must be a folder, and `{out}` is a file or a broken link")
     for source in sources:
         root,files = _source(source, out)
         for file in files:
@@ -121,6 +122,7 @@ def is_done(
 )->bool:
     "Is there a result already?"
     try:
+        if not job.source.is_file(): return False
         made = job.result.stat().st_mtime_ns
         if any(Path(o).stat().st_mtime_ns>=made for o in (job.source,*newer_than)): return False
         return job.moves or _side(job.result)==(size or _side(job.source))

@@ -174,6 +174,7 @@ def is_moving(
     path:Path, # An image file
 )->bool: # False as well if it can't be read
     "Is it a moving image, a GIF, WebP, PNG or AVIF of several frames?"
+    if not Path(path).is_file(): return False                                                # a pipe may never end
     try:
         with Image.open(path) as im: return im.format in ('GIF','WEBP','PNG','AVIF') and getattr(im, 'n_frames', 1)>1
     except Exception: return False

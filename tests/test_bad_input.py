@@ -460,6 +460,7 @@ flags(f'{translate} --size', not_whole, '--size', 'Invalid value', make=x)
 flags(f'{translate} --size', ['0', '3', '-64'], '`size`', 'at least 4', make=x)
 flags(f'{translate} --device', ['abacus', 'cuda:99'], '`device`', "pass 'cpu'", make=x)
 line(f'{translate} --out file', '`file` is a file', make=lambda: (x(), put('file', 'mine')))
+for o in ('x.png', '**'): line(f"translate '{o}' --run {{model}} --out loop", '`loop` is a file or a broken link', make=lambda: (x(), os.symlink('loop', 'loop')))
 line('translate photos --run {model} --out photos', '`out` must be another folder', make=lambda: picture('photos/x.png'))
 for name in ('of no bytes','text','a pickle','an offset outside','of another program','no arch','a newer format'):
     data,says = no_model[name]

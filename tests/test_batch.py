@@ -203,6 +203,14 @@ def test_bad_files_stop_nothing(tmp_path, translator):
     picture(photos/'1.png')                                                        # mended
     assert status(translate_files(translator, jobs, 'winter'))==['skipped','done','skipped','failed','failed','failed','failed']
 
+def test_pipes_are_not_waited_for(bell, tmp_path, translator):
+    photos = tree(tmp_path/'in', ['a.png'])
+    for o in ('b.png','c.gif'): os.mkfifo(photos/o)
+    picture(tmp_path/'out'/'b_winter.png')                                         # newer than its source, and no result of it
+    bell('pipes')
+    rows = list(translate_files(translator, find_images([photos], tmp_path/'out', 'winter'), 'winter'))
+    assert status(rows)==['done','failed','failed'] and all('it is no file' in o['problem'] for o in rows[1:])
+
 @pytest.mark.parametrize('error,said', [
     (MemoryError(), 'MemoryError'), (RuntimeError('CUDA out of memory'), 'CUDA out of memory'), (OSError(28, 'No space left'), 'No space left')])
 def test_any_error_is_a_row(tmp_path, error, said):

@@ -79,10 +79,11 @@ def test_spoilt_pictures(bell, tmp_path, capfd):
 nasty = '', ' ', '-', '--', '.', '~', '*', '**', '[', '[a', '{}', '%s', '$(id)', ';', '\\', '\n', 'a\nb', '\x1b[31m', '[bold]', '[/]', '🦓', 'ünï', '\udcff', 'x'*300, 'x'*5000, '-1', '0', '1', '3', '2.5', '1e999', \
     '99999999999999999999', 'nan', 'inf', '-inf', '٣', '0x10', 'true', 'None', 'A', 'winter', 'cpu', 'cuda:9', 'full', 'onnx', '/dev/null', '/dev/zero', '/proc/self/mem', 'ftp://127.0.0.1/x', 'file:///etc/passwd', 'http://', '://', \
     'x.png', 'text.txt', 'text.png', 'text.safetensors', 'empty.onnx', 'folder', 'pipe', 'loop', 'run', 'nowhere/x', 'x.png/y', '--help', '-h', '--json', '--debug', '--resume', '--trust', '--overwrite', '--size', '--out'
+models = [o for o in nasty if not o.startswith('-')] # without a model, a command takes the one that comes with the package, and that is real work
 verbs = { # what always stands there, so that nothing is trained, fetched or served; and what may
     'train': ('--data {} --epochs 1', '--size --epochs --decay-epochs --bs --blocks --width --lr --identity --ema --augment --device --seed --out --save-every --workers'),
-    'train --resume': ('--out {}', '--data --size --epochs --bs --lr --seed --device'), 'translate': ('{}', '--run --to --size --out --device'), 'export': ('{}', '--format --dtype --out --ort'),
-    'app': ('{}', '--host --port --max-mb --device'), 'evaluate': ('{}', '--data --features -n --device'), 'data': ('', ''), 'data list': ('', ''), 'data verify': ('{}', ''), 'data fetch': ('{}', ''),
+    'train --resume': ('--out {}', '--data --size --epochs --bs --lr --seed --device'), 'translate': ('{}', '--run --to --size --out --device'), 'export': ('{model}', '--format --dtype --out --ort --trust'),
+    'app': ('{model}', '--host --port --max-mb --device --trust'), 'evaluate': ('{}', '--data --features -n --device'), 'data': ('', ''), 'data list': ('', ''), 'data verify': ('{}', ''), 'data fetch': ('{}', ''),
     'data distances': ('{}', '--size --features --device'), 'data seasons': ('--n-train {} --n-test 0 --size 16 --out {}', '--seed'), '': ('{}', '--install'), 'bench': ('--rounds {} --steps 0', '--size --bs --width')}
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_senseless_command_lines(bell, fenced, monkeypatch, capfd):
     while time.monotonic()<end:
         verb = rng.choice(list(verbs))
         must, may = verbs[verb]
-        args = [*verb.split(), *(rng.choice(nasty) if o=='{}' else o for o in must.split())]
+        args = [*verb.split(), *(rng.choice(nasty) if o=='{}' else rng.choice(models) if o=='{model}' else o for o in must.split())]
         for _ in range(rng.randrange(4)): args += [rng.choice(may.split() or ['--json'])] + [rng.choice(nasty)]*rng.choice([0,1,1,1])
         if rng.random()<.2: args += [rng.choice(nasty)]
         monkeypatch.setattr(sys, 'argv', ['cyclegan-fastai', *[o for o in args if o!='--debug']])
