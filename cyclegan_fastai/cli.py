@@ -77,6 +77,7 @@ def train(
     identity: Annotated[Optional[float], typer.Option(help='Weight of the identity terms')] = None,
     consistency: Annotated[Optional[float], typer.Option(help="Weight of the critics' consistency terms")] = None,
     dropout: Annotated[Optional[float], typer.Option(help="Probability of dropout in the generators' residual blocks")] = None,
+    up: Annotated[Optional[str], typer.Option(help='How generators double: transposed, as published, or resize')] = None,
     ema: Annotated[Optional[float], typer.Option(help='Decay of averaged generators, such as 0.999; 0 for none')] = None,
     augment: Annotated[Optional[str], typer.Option(help='full, crop, flip or none')] = None,
     device: Annotated[Optional[str], typer.Option(help='cpu, cuda or mps; the best there is if left out')] = None,
@@ -101,7 +102,7 @@ def train(
     Several GPUs: `torchrun --nproc-per-node 8 -m cyclegan_fastai.cli train …`; `--bs` is each one's.
     """
     changes = dict(size=size, epochs=epochs, decay_epochs=decay_epochs, bs=bs, blocks=blocks, width=width, lr=lr, identity=identity,
-                   consistency=consistency, dropout=dropout, ema=ema, augment=augment, seed=seed, deterministic=deterministic, fast=fast, damaged='skip' if skip_damaged else None)
+                   consistency=consistency, dropout=dropout, up=up, ema=ema, augment=augment, seed=seed, deterministic=deterministic, fast=fast, damaged='skip' if skip_damaged else None)
     settings,out = _recipe(recipe, data, out, resume, changes)
     from cyclegan_fastai.experiment import run_experiment
     from cyclegan_fastai.checkpoints import Stopped

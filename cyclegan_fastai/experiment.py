@@ -67,7 +67,7 @@ def recipe_learner(
     workers:int=0, # Processes that decode images
 )->CycleGANLearner:
     "The data and the learner of a recipe, seeded"
-    learn = cyclegan_learner(recipe_dls(recipe, device, workers), n_blocks=recipe.blocks, nf=recipe.width, lr=recipe.lr, dropout=recipe.dropout,
+    learn = cyclegan_learner(recipe_dls(recipe, device, workers), n_blocks=recipe.blocks, nf=recipe.width, lr=recipe.lr, dropout=recipe.dropout, up=recipe.up,
                              lambda_identity=recipe.identity, lambda_consistency=recipe.consistency, ema=recipe.ema or None, path=out, model_dir='.',
                              cbs=[CriticAccuracy(), Alarms(), StopOnNonFinite()])
     if recipe.deterministic: mirror_pads(learn.model)

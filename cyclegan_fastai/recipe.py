@@ -30,6 +30,7 @@ class Recipe:
     identity:float=5. # λ of the identity terms
     consistency:float=0. # λ of the critics' consistency terms
     dropout:float=0. # Probability in the generators' residual blocks
+    up:str='transposed' # How generators double, see `resnet_generator`: 'transposed' or 'resize'
     ema:float=0. # Decay of averaged generators; 0: no averages
     augment:str='full' # 'full': rotation, zoom, lighting, cut and flip; 'crop': an eighth larger, cut and flip; 'flip'; 'none'
     seed:int=42 # Of everything random
@@ -42,6 +43,7 @@ class Recipe:
         for k,o in limits.items(): check_whole(k, getattr(self, k), *o)
         numbers = dict(lr=('(0, inf)',2e-4), identity=('[0, inf)',5), consistency=('[0, inf)',1), dropout=('[0, 1)',.5), ema=('[0, 1)',.999))
         for k,o in numbers.items(): check_number(k, getattr(self, k), *o)
+        check_choice('up', self.up, ('transposed','resize'))
         check_choice('augment', self.augment, ('full','crop','flip','none'))
         check_choice('damaged', self.damaged, ('error','skip'))
         check_path('data', self.data)
@@ -78,7 +80,7 @@ RECIPES = {                                              # Name → recipe
 
 def _changes(base, changes): return {'as it is': base, **{k: replace(base, **v) for k,v in changes.items()}}
 
-_one_change = {'consistency 1': dict(consistency=1.), 'identity 0': dict(identity=0.), 'no averages': dict(ema=0.), 'full augmentation': dict(augment='full')}
+_one_change = {'consistency 1': dict(consistency=1.), 'identity 0': dict(identity=0.), 'no averages': dict(ema=0.), 'full augmentation': dict(augment='full'), 'up resize': dict(up='resize')}
 STUDIES = {                                              # Name → what was changed → recipe
     'yosemite': {'published': _yosemite, **_changes(_fast, _one_change)},
     'yosemite-quick': _changes(replace(RECIPES['yosemite-quick'], size=32, epochs=2, decay_epochs=2, blocks=2, width=16, lr=1e-3, ema=.99), _one_change),

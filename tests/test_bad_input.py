@@ -254,6 +254,7 @@ for o in ('epochs','decay_epochs','bs','blocks','width','size'): vary('Recipe', 
 for o in ('lr','identity','consistency','dropout','ema'): vary('Recipe', lambda w,**kw: Recipe(**kw), o, ['x', '0.1', -1, nan, inf, None, True], 'got')
 vary('Recipe', lambda w,**kw: Recipe(**kw), 'size', [65, 16], 'got')
 vary('Recipe', lambda w,**kw: Recipe(**kw), 'augment', ['lots', None, 3], "'full', 'crop', 'flip' or 'none'")
+vary('Recipe', lambda w,**kw: Recipe(**kw), 'up', ['nearest', None, 3], "'transposed' or 'resize'")
 vary('Recipe', lambda w,**kw: Recipe(**kw), 'data', [None, 3, ''])
 
 # A trained model

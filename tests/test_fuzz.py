@@ -81,10 +81,10 @@ nasty = '', ' ', '-', '--', '.', '~', '*', '**', '[', '[a', '{}', '%s', '$(id)',
     'x.png', 'text.txt', 'text.png', 'text.safetensors', 'empty.onnx', 'folder', 'pipe', 'loop', 'run', 'nowhere/x', 'x.png/y', '--help', '-h', '--json', '--debug', '--resume', '--trust', '--overwrite', '--size', '--out'
 models = [o for o in nasty if not o.startswith('-')] # without a model, a command takes the one that comes with the package, and that is real work
 verbs = { # what always stands there, so that nothing is trained, fetched or served; and what may
-    'train': ('--data {} --epochs 1', '--size --epochs --decay-epochs --bs --blocks --width --lr --identity --ema --augment --device --seed --out --save-every --workers'),
+    'train': ('--data {} --epochs 1', '--recipe --size --epochs --decay-epochs --bs --blocks --width --lr --identity --consistency --dropout --up --ema --augment --device --seed --out --save-every --workers'),
     'train --resume': ('--out {}', '--data --size --epochs --bs --lr --seed --device'), 'translate': ('{}', '--run --to --size --out --device'), 'export': ('{model}', '--format --dtype --out --ort --trust'),
     'app': ('{model}', '--host --port --max-mb --device --trust'), 'evaluate': ('{}', '--data --features -n --device'), 'data': ('', ''), 'data list': ('', ''), 'data verify': ('{}', ''), 'data fetch': ('{}', ''),
-    'data distances': ('{}', '--size --features --device'), 'data seasons': ('--n-train {} --n-test 0 --size 16 --out {}', '--seed'), '': ('{}', '--install'), 'bench': ('--rounds {} --steps 0', '--size --bs --width')}
+    'data distances': ('{}', '--size --features --device'), 'data seasons': ('--n-train {} --n-test 0 --size 16 --out {}', '--seed'), '': ('{}', '--install'), 'bench': ('--rounds {} --steps 0', '--size --bs --width'), 'study': ('{}', '--out --data --epochs --decay-epochs --seeds --device')}
 
 @pytest.fixture
 def fenced(monkeypatch, tmp_path):

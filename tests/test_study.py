@@ -43,10 +43,11 @@ def test_crop_enlarges_and_cuts(handful):
     assert [o.sizes for o in dls.train.after_item.fs if hasattr(o, 'sizes')]==[((144,144), (128,128))]
     assert dls.train.one_batch()[0].shape==(2,3,128,128) and dls.valid.one_batch()[0].shape[2:]==(128,128)
 
-def test_consistency_and_dropout_arrive(tiny, tmp_path):
-    learn = recipe_learner(replace(tiny, consistency=.5, dropout=.25, blocks=1), tmp_path, 'cpu')
+def test_networks_and_weights_arrive(tiny, tmp_path):
+    learn = recipe_learner(replace(tiny, consistency=.5, dropout=.25, up='resize', blocks=1), tmp_path, 'cpu')
     assert learn.model.weights['consistency']==.5
     assert [m.p for m in learn.model.generator_a2b.modules() if type(m).__name__=='Dropout']==[.25]
+    assert {o.arch['up'] for o in (learn.model.generator_a2b, learn.model.generator_b2a)}=={'resize'}
 
 @pytest.mark.parametrize('name', STUDIES)
 def test_a_study_changes_one_thing_at_a_time(name):
@@ -112,5 +113,5 @@ def test_command_line(handful, tmp_path):
     assert res.returncode==2 and "`name` must be 'yosemite', 'yosemite-quick' or 'horse2zebra', got 'yosemit'" in res.stderr
     res = sh('study', 'yosemite-quick', '--data', str(handful), '--epochs', '1', '--decay-epochs', '0', '--seeds', '1', '--no-upit', '--device', 'cpu', '--out', 's')
     assert res.returncode==0, res.stderr
-    for o in ('as it is', 'consistency 1', 'identity 0', 'no averages', 'full augmentation', 'untranslated', 's/study.png'): assert o in res.stdout
-    assert (tmp_path/'s'/'study.png').exists() and len(list((tmp_path/'s').glob('*-42/model.safetensors')))==5
+    for o in ('as it is', 'consistency 1', 'identity 0', 'no averages', 'full augmentation', 'up resize', 'untranslated', 's/study.png'): assert o in res.stdout
+    assert (tmp_path/'s'/'study.png').exists() and len(list((tmp_path/'s').glob('*-42/model.safetensors')))==6
