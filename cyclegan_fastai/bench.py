@@ -30,7 +30,7 @@ def upit_names()->types.SimpleNamespace: # `get_dls`, `CycleGAN`, `cycle_learner
     "What is needed of UPIT; an ImportError says what is in the way"
     try: found = version('upit')
     except PackageNotFoundError: found = None
-    if found!=UPIT: raise ImportError(f'{found or "not"} installed (pip install --no-deps upit=={UPIT})')
+    if found!=UPIT: raise ImportError(f'UPIT {found or "not"} installed (pip install --no-deps upit=={UPIT})')
     ours,empty = Learner.fit_flat_lin,importlib.util.find_spec('datasets') is None
     if empty: sys.modules['datasets'] = types.ModuleType('datasets'); sys.modules['datasets'].load_dataset = None
     try:
@@ -89,8 +89,7 @@ class Side:
 class Ours(Side):
     "This package's learner"
     name = 'cyclegan_fastai'
-    def make(self, dls): self.learn = cyclegan_learner(dls, n_blocks=self.recipe.blocks, nf=self.recipe.width, lr=self.recipe.lr,
-                                                       lambda_identity=self.recipe.identity, ema=self.recipe.ema or None)
+    def make(self, dls): self.learn = cyclegan_learner(dls, **learner_args(self.recipe))
     def fit(self, flat, decay):
         with self.learn.no_bar(),self.learn.no_logging(): self.learn.fit_flat_lin(flat, decay)
     def model(self): return self.learn

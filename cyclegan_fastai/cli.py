@@ -7,7 +7,7 @@ __all__ = ['app', 'main', 'train', 'evaluate']
 
 # %% ../nbs/11_cli.ipynb #78a2ebec
 import json,os,re,shlex,sys,warnings
-from dataclasses import replace
+from dataclasses import asdict,replace
 from pathlib import Path
 from typing import Annotated,Optional
 
@@ -47,11 +47,12 @@ def _recipe(name, data, out, resume, changes):
     "The recipe that the options ask for, and the folder of its run"
     from cyclegan_fastai.recipe import PAPER,QUICK,faster,get_recipe,load_recipe
     named = None if name is None else get_recipe(name)
-    stem = name or ('seasons' if data is None else data.rstrip('/').rsplit('/', 1)[-1].split('.')[0])
+    stem = (name or 'seasons') if data is None else re.split(r'[/\\]', data.rstrip('/\\'))[-1].split('.')[0]
     if resume:
         out = Path('runs')/stem if out is None else out
-        recipe,given = load_recipe(out),{'data': data, **changes}
-        if different := [k for k,v in given.items() if v is not None and v!=getattr(recipe, k)]:
+        recipe,given = load_recipe(out),asdict(named) if named else {}
+        given |= {k:v for k,v in {'data': data, **changes}.items() if v is not None}
+        if different := [k for k,v in given.items() if v!=getattr(recipe, k)]:
             raise ValueError(f"`--resume` goes on with the settings of {out}, and `{different[0]}` was {getattr(recipe, different[0])!r} "
                              "there: leave the option out, or start a new run with another `--out`")
         return recipe,out

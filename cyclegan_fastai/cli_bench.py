@@ -79,7 +79,7 @@ def _quality_rows(res):
 # %% ../nbs/11g_cli_bench.ipynb #149de88f
 @bench_app.command()
 def study(
-    name: Annotated[str, typer.Argument(help='yosemite, yosemite-quick or horse2zebra')],
+    name: Annotated[str, typer.Argument(help='yosemite, seven recipes at 64×64; yosemite-small, six at 32×32, for a CPU; horse2zebra, four at 128×128')],
     out: Annotated[Optional[Path], typer.Option(help='Folder of the study; `runs/study-<name>` if left out')] = None,
     data: Annotated[Optional[str], typer.Option(help="Other data than the recipes': a name, an address, an archive or a folder")] = None,
     epochs: Annotated[Optional[int], typer.Option(help='Epochs at the full learning rate, in all recipes')] = None,
@@ -87,32 +87,40 @@ def study(
     seeds: Annotated[int, typer.Option(help='Runs of each recipe, with seeds that follow one another')] = 3,
     upit: Annotated[bool, typer.Option(help="Train UPIT, too, by the first recipe's sizes, rate and schedule")] = True,
     device: Annotated[Optional[str], typer.Option(help='cpu, cuda or mps; the best there is if left out')] = None,
+    skip_damaged: Annotated[bool, typer.Option('--skip-damaged', help='Leave out files that cannot be read, instead of stopping')] = False,
     as_json: Json = False,
 ):
     """Train several recipes with several seeds, and tell what each change is worth.
 
     Stop it whenever you like: the same command goes on where it was. Every run has a folder of its own, as `train` leaves it.
-    UPIT takes part where it is installed: `pip install --no-deps upit==0.2.2`.
+    UPIT takes part where it is installed: `pip install --no-deps upit==0.2.2`. It keeps neither a model nor a state to go on from.
     """
     from cyclegan_fastai.recipe import STUDIES
     from cyclegan_fastai.checks import check_choice
     check_choice('name', name, tuple(STUDIES))
-    changes = {k:v for k,v in dict(data=data, epochs=epochs, decay_epochs=decay_epochs).items() if v is not None}
-    recipes,bars = {k: replace(o, **changes) for k,o in STUDIES[name].items()},[]
+    changes = {k:v for k,v in dict(data=data, epochs=epochs, decay_epochs=decay_epochs, damaged='skip' if skip_damaged else None).items() if v is not None}
+    recipes,bar = {k: replace(o, **changes) for k,o in STUDIES[name].items()},None
     out = out or Path('runs')/f'study-{name}'
+    from cyclegan_fastai.photo import DamagedImage
     from cyclegan_fastai.study import run_study,save_study,study_table
-    def started(name, seed): bars.append(terminal_progress(f'{name}, seed {seed}')); return bars[-1]
+    def started(name, seed):
+        nonlocal bar
+        if bar: bar.close()
+        console.print(f'{name}, seed {seed}', markup=False, highlight=False)
+        bar = terminal_progress('')
+        return bar
     with only_json(as_json):
         try: rows = run_study(recipes, out, seeds, upit, device, started)
+        except DamagedImage as e: raise DamagedImage(str(e).replace("`damaged='skip'`", '`--skip-damaged`')) from None
         except KeyboardInterrupt as e:
             console.print('\nStopped; the same command goes on there.')
             raise typer.Exit(128+getattr(e, 'number', 2)) from None
-        finally: [o.close() for o in bars]
+        finally: bar and bar.close()
         save_study(rows, out)
     table = study_table(rows).reset_index()
     if as_json: print(table.to_json(orient='records', force_ascii=False)); return
     show = lambda o, k: '' if o[k]!=o[k] else f'{o[k]:.1f}'
-    both = lambda o, k: f'{o[k]:.1f}' + ('' if o[f'{k}_sd']!=o[f'{k}_sd'] else f' ± {o[f"{k}_sd"]:.1f}')
-    print_table([{'direction': o['direction'], 'recipe': o['recipe'], 'runs': str(o['runs'] or ''), 'KID × 1000': both(o, 'kid'), 'Fréchet': both(o, 'frechet'),
+    both = lambda o, k: show(o, k) + (' ± ' + sd if (sd := show(o, f'{k}_sd')) else '')
+    print_table([{'direction': o['direction'], 'recipe': o['recipe'], 'runs': (str(o['runs']) if o['runs'] or o.get('failed') else '') + (f", {o['failed']} failed" if o.get('failed') else ''), 'KID × 1000': both(o, 'kid'), 'Fréchet': both(o, 'frechet'),
                   'taken for the target, %': show(o, 'taken'), 'cycle error, %': show(o, 'cycle'), 'minutes': show(o, 'minutes')} for o in table.to_dict('records')])
     console.print(f'Look at    {out}/study.png', markup=False, highlight=False)

@@ -133,7 +133,7 @@ def evaluate(
         for s,t,there,back,sign in ((a, b, a2b, b2a, 1), (b, a, b2a, a2b, -1)):
             direction,x = f'{s} → {t}',sets[f'test {s}']
             fake = there(x)
-            if not fake.isfinite().all(): raise ValueError("`model` makes images that aren't finite: it has diverged; load an earlier checkpoint")
+            if not fake.isfinite().all(): raise FloatingPointError("`model` makes images that aren't finite: it has diverged; load an earlier checkpoint")
             made = net.embed(fake, device=device, progress=progress)
             found = {}
             for what,o in ((f'real {t}', real[f'test {t}']), (f'{s}, untranslated', real[f'test {s}']), (direction, made)):

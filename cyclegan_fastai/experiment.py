@@ -32,7 +32,7 @@ from .fast import *
 from .checkpoints import *
 
 # %% auto #0
-__all__ = ['recipe_dls', 'recipe_learner', 'run_experiment', 'finish_run', 'evaluate_run', 'data_distances']
+__all__ = ['recipe_dls', 'learner_args', 'recipe_learner', 'run_experiment', 'finish_run', 'evaluate_run', 'data_distances']
 
 # %% ../nbs/08a_experiment.ipynb #cafc3b1e
 def _data(recipe):
@@ -60,6 +60,13 @@ def recipe_dls(
     return UnpairedDataLoaders.from_folder(path, size=recipe.size, bs=recipe.bs, load=load, damaged=recipe.damaged,
         aug_tfms=tfms, domains=domains, device=device, num_workers=workers)
 
+def learner_args(
+    recipe:Recipe, # What to train
+)->dict: # Arguments of `cyclegan_learner`
+    "Networks, rate and weights of a recipe"
+    return dict(n_blocks=recipe.blocks, nf=recipe.width, lr=recipe.lr, dropout=recipe.dropout, up=recipe.up,
+                lambda_identity=recipe.identity, lambda_consistency=recipe.consistency, ema=recipe.ema or None)
+
 def recipe_learner(
     recipe:Recipe, # What to train
     out:Path|str='.', # Where the learner saves
@@ -67,9 +74,7 @@ def recipe_learner(
     workers:int=0, # Processes that decode images
 )->CycleGANLearner:
     "The data and the learner of a recipe, seeded"
-    learn = cyclegan_learner(recipe_dls(recipe, device, workers), n_blocks=recipe.blocks, nf=recipe.width, lr=recipe.lr, dropout=recipe.dropout, up=recipe.up,
-                             lambda_identity=recipe.identity, lambda_consistency=recipe.consistency, ema=recipe.ema or None, path=out, model_dir='.',
-                             cbs=[CriticAccuracy(), Alarms(), StopOnNonFinite()])
+    learn = cyclegan_learner(recipe_dls(recipe, device, workers), **learner_args(recipe), path=out, model_dir='.', cbs=[CriticAccuracy(), Alarms(), StopOnNonFinite()])
     if recipe.deterministic: mirror_pads(learn.model)
     return learn.to_fast() if recipe.fast else learn
 
@@ -115,19 +120,20 @@ def run_experiment(
     with (locked(out) if not rank_distrib() else nullcontext()), noted_signals() as keep.signals:
         with learn.distrib_ctx() if several else nullcontext(), learn.no_logging() if cbs else nullcontext():
             if resume: load_last(learn, out)
-            start,began,total = learn.epochs_done,time.perf_counter(),recipe.epochs+recipe.decay_epochs
-            learn.fit_flat_lin(recipe.epochs, recipe.decay_epochs, start_epoch=start,
+            began,total = time.perf_counter(),recipe.epochs+recipe.decay_epochs
+            before = learn.epochs_done + learn.batches_done/len(learn.dls.train)
+            learn.fit_flat_lin(recipe.epochs, recipe.decay_epochs, start_epoch=learn.epochs_done,
                                cbs=[ShowSamples(max(1, total//40), folder=out/'samples'), keep, *L(cbs)])
         if found := learn.stop_on_non_finite.found: raise FloatingPointError(found['message'])
-        return {} if rank_distrib() else finish_run(learn, recipe, out, time.perf_counter()-began, total-start)
+        return {} if rank_distrib() else finish_run(learn, recipe, out, time.perf_counter()-began, total-before)
 
 # %% ../nbs/08a_experiment.ipynb #56478dc8
 def finish_run(
     learn:CycleGANLearner, # Trained
     recipe:Recipe, # What was trained
     out:Path, # The run's folder
-    seconds:float, # What training took
-    n_epochs:int, # Epochs in that time
+    seconds:float, # What training took since it was last begun
+    n_epochs:float, # Epochs in that time
 )->dict: # What went to `metrics.json`
     "Scores, losses and the model into the run's folder"
     save_pictures(learn, out)

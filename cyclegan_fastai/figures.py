@@ -32,7 +32,7 @@ def step_flops(
     recipe:Recipe, # Sizes of images and networks
 )->float: # Floating-point operations; products and sums count one each
     "What a pair of images takes, in one step of both sides"
-    nets = [resnet_generator(recipe.blocks, recipe.width) for _ in 'ab'] + [patch_critic(recipe.width) for _ in 'ab']
+    nets = [resnet_generator(recipe.blocks, recipe.width, up=recipe.up) for _ in 'ab'] + [patch_critic(recipe.width) for _ in 'ab']
     game,x = CycleGAN(*nets, lambda_identity=recipe.identity),torch.zeros(1, 3, recipe.size, recipe.size)
     with FlopCounterMode(display=False) as count: game.loss(game(x, x)).backward()
     return float(count.get_total_flops())

@@ -47,6 +47,7 @@ class Recipe:
         check_choice('augment', self.augment, ('full','crop','flip','none'))
         check_choice('damaged', self.damaged, ('error','skip'))
         check_path('data', self.data)
+        self.data = os.fspath(self.data)
         for k in ('deterministic','fast'):
             if not isinstance(getattr(self, k), bool): raise ValueError(f"`{k}` must be True or False, got {getattr(self, k)!r}")
         if self.size%4: raise ValueError(f"`size` must be a multiple of 4, got {self.size}: pass {self.size//4*4} or {self.size//4*4+4}")
@@ -83,7 +84,7 @@ def _changes(base, changes): return {'as it is': base, **{k: replace(base, **v) 
 _one_change = {'consistency 1': dict(consistency=1.), 'identity 0': dict(identity=0.), 'no averages': dict(ema=0.), 'full augmentation': dict(augment='full'), 'up resize': dict(up='resize')}
 STUDIES = {                                              # Name → what was changed → recipe
     'yosemite': {'published': _yosemite, **_changes(_fast, _one_change)},
-    'yosemite-quick': _changes(replace(RECIPES['yosemite-quick'], size=32, epochs=2, decay_epochs=2, blocks=2, width=16, lr=1e-3, ema=.99), _one_change),
+    'yosemite-small': _changes(replace(_fast, size=32, epochs=2, decay_epochs=2, bs=4, blocks=2, width=16, lr=1e-3, ema=.99), _one_change),
     'horse2zebra': _changes(_zebra, {'consistency 1': dict(consistency=1.), 'dropout 0.5': dict(dropout=.5), 'both': dict(consistency=1., dropout=.5)})}
 
 def get_recipe(

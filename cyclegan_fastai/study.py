@@ -20,30 +20,27 @@ from .bench import *
 __all__ = ['run_study', 'study_rows', 'study_table', 'show_study', 'save_study']
 
 # %% ../nbs/11f_study.ipynb #356d4864
-def _folder(out, name, seed): return out/f'{re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")}-{seed}'
+def _slug(name): return re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')
+def _folder(out, name, seed): return out/f'{_slug(name)}-{seed}'
 
-def _again(recipe, folder):
-    "Is there a run in `folder` to go on with? It must be of the same recipe"
-    if not (folder/'recipe.json').exists(): return False
-    if (found := load_recipe(folder))==recipe: return True
+def _check_run(recipe, folder):
+    "An error where `folder` holds a run of another recipe"
+    if not (folder/'recipe.json').exists() or (found := load_recipe(folder))==recipe: return
     differs = next(k for k,v in asdict(found).items() if v!=getattr(recipe, k))
     raise ValueError(f"`out` holds a run of another recipe, {folder}: its `{differs}` is {getattr(found, differs)!r}, not {getattr(recipe, differs)!r}; choose another `out`")
 
 def _train(recipe, folder, device, cbs):
-    again = _again(recipe, folder)
-    if again and not (folder/'last.pth').exists(): (folder/'recipe.json').unlink(); again = False     # it had just begun
-    if not (folder/'metrics.json').exists(): run_experiment(recipe, folder, again, device, cbs=cbs)
-    evaluate_run(folder, device=device)
+    if not (folder/'metrics.json').exists(): run_experiment(recipe, folder, (folder/'recipe.json').exists(), device, cbs=cbs)
+    return evaluate_run(folder, device=device)
 
 def _train_upit(recipe, folder, device):
-    if not _again(recipe, folder): start_run(recipe, folder)
+    if not (folder/'recipe.json').exists(): start_run(recipe, folder)
     dls = recipe_dls(recipe, device)
     side,start = Upit(recipe, dls),now(dls.device)
     side.fit(recipe.epochs, recipe.decay_epochs)
-    seconds = now(dls.device)-start
-    res,pairs = evaluate(side.model(), dls, progress=False),dls.train.n
+    seconds,pairs = now(dls.device)-start,dls.train.n
     write_json(dict(seconds=seconds, pairs_per_epoch=pairs, ms_per_pair=1e3*seconds/pairs/(recipe.epochs+recipe.decay_epochs)), folder/'metrics.json')
-    write_json(res.to_dict(), folder/'evaluation.json')
+    return evaluate(side.model(), dls, progress=False)
 
 def run_study(
     recipes:dict, # What is changed → `Recipe`, as in `STUDIES`
@@ -53,58 +50,66 @@ def run_study(
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
     started:Callable=None, # Called with a recipe's name and the seed before each run; gives callbacks, such as a progress bar
 )->pd.DataFrame: # See `study_rows`
-    "Train and judge every recipe with every seed; what is done already isn't done again"
+    "Train and judge every recipe with every seed; what is done already isn't done again. A run that diverges stays, as one that failed"
     check_whole('seeds', seeds, 1, 1000)
     if not recipes or not all(isinstance(o, Recipe) for o in recipes.values()): raise TypeError("`recipes` must be a dict of names and recipes, such as `STUDIES['yosemite']`")
-    check_folder(out)
-    out,jobs = Path(out),list(recipes.items())
+    slugs = [_slug(o) for o in (*recipes, Upit.name)]
+    if '' in slugs or len({*slugs})<len(slugs): raise ValueError(f"`recipes` need names that differ in letters and digits, since folders are called by them, got {list(recipes)}: rename them")
+    out,named,fn = Path(out),dict(recipes),Path(out)/'study.json'
     if upit:
-        try: upit_names(); jobs.append((Upit.name, jobs[0][1]))
-        except ImportError as e: warn(f'UPIT takes no part: {e}')
+        try: upit_names(); named[Upit.name] = next(iter(recipes.values()))
+        except ImportError as e: warn(f'{e}: it takes no part')
+    jobs = [(name, r, _folder(out, name, r.seed)) for i in range(seeds) for name,o in named.items() for r in [replace(o, seed=o.seed+i)]]
+    for _,r,folder in jobs: _check_run(r, folder)
+    check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
-    write_json({k: asdict(o) for k,o in jobs}, out/'study.json')
-    for i in range(seeds):
-        for name,recipe in jobs:
-            recipe = replace(recipe, seed=recipe.seed+i)
-            folder = _folder(out, name, recipe.seed)
-            if (folder/'evaluation.json').exists() and _again(recipe, folder): continue
-            cbs = started(name, recipe.seed) if started else None
-            if name==Upit.name: _train_upit(recipe, folder, device)
-            else: _train(recipe, folder, device, cbs)
+    write_json({**(json.loads(fn.read_text(encoding='utf-8')) if fn.exists() else {}), **{k: asdict(o) for k,o in named.items()}}, fn)
+    for name,r,folder in jobs:
+        if (folder/'judged.json').exists(): continue
+        cbs = started(name, r.seed) if started else None
+        try: res = (_train_upit(r, folder, device) if name==Upit.name else _train(r, folder, device, cbs)).to_dict()
+        except FloatingPointError as e:
+            res = dict(failed=str(e))
+            warn(f'{name}, seed {r.seed}: {e}')
+        write_json(res, folder/'judged.json')
     return study_rows(out)
 
 # %% ../nbs/11f_study.ipynb #f48feb1a
 def study_rows(
     out:Path|str, # Folder of a study
-)->pd.DataFrame: # A row for each run and direction: `recipe`, `seed`, `direction`, `kid`, `frechet`, `taken` and `cycle` (%), `minutes` of training; real and untranslated images have one for each direction
-    "What the runs of a study have come to, as far as they are done"
-    out,rows,floors = Path(out),[],{}
+)->pd.DataFrame: # A row for each run and direction: `recipe`, `seed`, `direction`, `kid` (× 1000), `frechet`, `taken` and `cycle` (%), `minutes` of training, ours with its checkpoints and pictures; real and untranslated images have one for each direction
+    "What the runs of a study have come to, as far as they are done; one that failed has no scores"
+    out,rows,floors,failed = Path(out),[],{},[]
     if not (out/'study.json').exists(): raise FileNotFoundError(f"`{out}` holds no study: there is no `study.json` in it")
-    for name,recipe in json.loads((out/'study.json').read_text(encoding='utf-8')).items():
+    for name in json.loads((out/'study.json').read_text(encoding='utf-8')):
         for folder in sorted(out.glob(_folder(out, name, '*').name)):
             seed = folder.name.rsplit('-', 1)[1]
-            if folder!=_folder(out, name, seed) or not (folder/'evaluation.json').exists(): continue
-            m,e = (json.loads((folder/f'{o}.json').read_text(encoding='utf-8')) for o in ('metrics','evaluation'))
-            minutes = m['ms_per_pair']*m['pairs_per_epoch']*(recipe['epochs']+recipe['decay_epochs'])/60e3 if m['ms_per_pair'] else np.nan
+            if not seed.isdigit() or folder!=_folder(out, name, seed) or not (folder/'judged.json').exists(): continue
+            of,e = dict(recipe=name, seed=int(seed)),json.loads((folder/'judged.json').read_text(encoding='utf-8'))
+            if 'failed' in e: failed.append(of); continue
+            m,r = json.loads((folder/'metrics.json').read_text(encoding='utf-8')),load_recipe(folder)
+            minutes = m['ms_per_pair']*m['pairs_per_epoch']*(r.epochs+r.decay_epochs)/60e3 if m['ms_per_pair'] else np.nan
             for o in e['table']:
                 d,said = o['direction'],e['checks'][o['direction']]
                 scores = dict(direction=d, kid=o['kid'], frechet=o['frechet'])
-                if o['images']==d: rows.append(dict(recipe=name, seed=int(seed), **scores, taken=said['taken for the target, %'],
-                                                    cycle=said['cycle error, % of the range'], minutes=minutes))
+                if o['images']==d: rows.append(dict(of, **scores, taken=said['taken for the target, %'], cycle=said['cycle error, % of the range'], minutes=minutes))
                 else:
                     k = 'untranslated' if 'untranslated' in o['images'] else 'real'
                     floors[k,d] = dict(recipe=k, **scores, taken=said[f'the same, {k}, %'])
     if not rows: raise ValueError(f"`{out}` holds no finished run yet")
+    rows += [dict(o, direction=d) for o in failed for d in dict.fromkeys(d for _,d in floors)]
     return pd.DataFrame([floors[k] for k in sorted(floors)] + rows)
 
 def study_table(
     rows:pd.DataFrame, # From `study_rows`
-)->pd.DataFrame: # Index: direction and recipe; `runs`, and means over them; `kid_sd` and `frechet_sd` are standard deviations over seeds
+)->pd.DataFrame: # Index: direction and recipe; `runs` that came to an end, `failed` ones if there are any, and means over those; `kid_sd` and `frechet_sd` are standard deviations over seeds
     "Means over the seeds, and their spread"
     g = rows.sort_values('direction', kind='stable').groupby(['direction','recipe'], sort=False)
     res = g[['kid','frechet','taken','cycle','minutes']].mean()
     for k in ('frechet','kid'): res.insert(list(res).index(k)+1, f'{k}_sd', g[k].std())
-    res.insert(0, 'runs', g['seed'].count())
+    runs = g['cycle'].count()
+    if (failed := g['seed'].count()-runs).any(): res.insert(0, 'failed', failed)
+    res.insert(0, 'runs', runs)
     return res
 
 def show_study(
@@ -117,7 +122,8 @@ def show_study(
         here = rows[rows.direction==d].groupby('recipe')['kid']
         for i,name in enumerate(names):
             if name not in here.groups: continue
-            v = here.get_group(name).values
+            v = here.get_group(name).dropna().values
+            if not len(v): continue
             ax.plot(v, [i]*len(v), 'o', c='C0' if name!=Upit.name else 'C1', alpha=.6); ax.plot([v.mean()]*2, [i-.3,i+.3], c='k')
         for k,style in (('real','-'),('untranslated',':')): ax.axvline(here.get_group(k).iloc[0], c='k', ls=style, lw=.8); ax.text(here.get_group(k).iloc[0], -.75, k, ha='center', fontsize=8)
         ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names)-.5,-.6), xlabel=f'KID × 1000, {d}'); ax.spines[['top','right']].set_visible(False)
@@ -127,7 +133,7 @@ def save_study(
     rows:pd.DataFrame, # From `study_rows`
     out:Path|str, # Folder of the study
 )->Path: # `out`
-    "`study.csv`, a row for each run, and `study.png`"
+    "`study.csv`, which is `rows`, and `study.png`"
     with whole_file(Path(out)/'study.csv') as part: rows.to_csv(part, index=False)
     show_study(rows)
     save_figure(Path(out)/'study.png', 130)

@@ -442,6 +442,7 @@ line(f'{train} --out file', '`file`', 'choose a folder', make=lambda: put('file'
 line(f'{train} --out file/run', '`file', 'choose a folder', make=lambda: put('file', 'mine'))
 line(f'{train} --out r', '`out` r', 'pass', make=partial(run_folder, recipe='{}'))
 for name,text in no_recipe.items(): line(f'train --resume --out r   # {name}', 'r/recipe.json', make=partial(run_folder, recipe=text))
+line('train --resume --out r --recipe horse2zebra', '`data` was \'seasons\'', 'start a new run', make=partial(run_folder, recipe='{}'))
 line('train --resume --out r --size 32', '`size` was 64', 'start a new run', make=partial(run_folder, recipe='{}'))
 
 translate = 'translate x.png --run {model}'
