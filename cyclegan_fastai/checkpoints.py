@@ -64,7 +64,7 @@ def save_figure(
 ):
     "Write the current figure, and close it"
     try:
-        with whole_file(fn) as part: plt.savefig(part, dpi=dpi, format='png')
+        with whole_file(fn) as part: plt.gcf().savefig(part, dpi=dpi, format='png')
     finally: plt.close()
 
 # %% ../nbs/08c_checkpoints.ipynb #6833bde1
