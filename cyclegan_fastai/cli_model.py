@@ -28,14 +28,14 @@ def translate(
     to: Annotated[Optional[str], typer.Option(help='Domain to translate to; the second one if left out')] = None,
     size: Annotated[Optional[int], typer.Option(help='Pixels of the shorter side of the results; as large as the images if left out')] = None,
     out: Annotated[Path, typer.Option(help='Folder for the results')] = Path('translated'),
-    overwrite: Annotated[bool, typer.Option('--overwrite', help='Do again what is done already')] = False,
+    overwrite: Annotated[bool, typer.Option('--overwrite', help='Do again what would be skipped')] = False,
     device: Device = None,
     trust: Trust = False,
     as_json: Json = False,
 ):
     """Translate images, folders of images, and videos with a trained model.
 
-    Results keep names, kinds and folders of their sources. What was done before is skipped, so an interrupted call is simply given again.
+    Results keep names, kinds and folders of their sources. What was done before, at this size and by this model, is skipped, so an interrupted call is simply given again; else the new result takes the old one's place.
     A file that can't be read is reported at the end and stops nothing; the exit status is then 1.
     """
     from cyclegan_fastai.batch import find_images,translate_files

@@ -106,7 +106,7 @@ class Evaluation:
 
     def _repr_html_(self):
         shown = [o.round(2).to_html(na_rep='', index=o is self.checks) for o in (self.table, self.checks, self.truth) if o is not None]
-        return f'<p>{self.features}</p>' + ''.join(shown)
+        return f'<p>{self.features}. KID × 1000; `_way`, in %: 100 is as near as real images, 0 as far as untranslated ones, less is farther.</p>' + ''.join(shown)
 
 def _way(at, ceiling, floor, clear): return 100*(ceiling-at)/(ceiling-floor) if clear and ceiling>floor else np.nan
 
@@ -173,16 +173,9 @@ def show(self:Evaluation,
     fig,(top,bottom) = plt.subplots(2, 1, figsize=(9, 36/n+1.8), height_ratios=[36/n,1.6], layout='constrained')
     top.imshow(grid.permute(1,2,0)); top.set(xticks=[], yticks=[(px+2)*(i+.5) for i in range(4)], frame_on=False); top.set_yticklabels(labels)
     top.tick_params(length=0); top.set_title('most convincing' + ' '*60 + '↔' + ' '*60 + 'least convincing', fontsize=8)
-    made = self.table[self.table.direction==self.table.images]
-    low = max(np.nanmin([0, *made.kid_way, *made.frechet_way]), -100)    # a bar that would be longer is cut off, its number isn't
-    for i,(_,o) in enumerate(made.iterrows()):
-        for k,(name,label) in enumerate(dict(kid='KID', frechet='Fréchet').items()):
-            way,known = o[f'{name}_way'],not np.isnan(o[f'{name}_way'])
-            bottom.barh(i+.35*k, max(way, low) if known else 0, .32, color=f'C{k}', label=None if i else label)
-            bottom.text(max(way, 0)+1 if known else 1, i+.35*k, f'{way:.0f} %' if known else 'untranslated is as near as real', va='center', fontsize=8)
-    bottom.set(yticks=np.arange(len(made))+.17, yticklabels=made.direction, xlim=(min(0, low), 112))
-    for v,text in ((0, 'as far as untranslated'), (100, 'as near as real')):
-        bottom.axvline(v, c='k', lw=.8); bottom.text(v, -.45, text, ha='center', fontsize=8)
-    bottom.set_ylim(-.3, len(made)-.2); bottom.invert_yaxis(); bottom.legend(fontsize=8, loc='center left', bbox_to_anchor=(1,.5)); bottom.spines[['top','right','bottom','left']].set_visible(False)
-    bottom.set_xticks([])
+    for i,direction in enumerate(self.images):
+        for (name,c),o in zip(dict(real='k', untranslated='C7', translated='C0').items(), self.table[self.table.direction==direction].itertuples()):
+            bottom.errorbar(o.kid, i, xerr=o.kid_sd, fmt='o', c=c, capsize=3, label=None if i else name)
+    bottom.set(yticks=range(len(self.images)), yticklabels=self.images, ylim=(len(self.images)-.5,-.5), xlabel='KID × 1000 to real training images of the target ± spread over subsets')
+    bottom.legend(fontsize=8, loc='center left', bbox_to_anchor=(1,.5), frameon=False); bottom.spines[['top','right','left']].set_visible(False)
     return fig

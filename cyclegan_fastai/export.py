@@ -168,6 +168,14 @@ def _rows(rows): # Markdown of a list of dicts
 
 _USE = {'.safetensors': "t = Translator.load('model.safetensors')", '.onnx': "t = Translator.load('.')        # this folder: needs ONNX Runtime, and no PyTorch"}
 
+def _evaluated(e, size):
+    rows = [{'direction': o['direction'], 'images': 'translated' if o['images']==o['direction'] else o['images'], 'n': o['n'],
+             'KID × 1000': f"{o['kid']:.1f} ± {o['kid_sd']:.1f}", 'Fréchet': o['frechet']} for o in e['table']]
+    kids = {(o['direction'], o['images'].split(', ')[-1]): o['kid'] for o in e['table']}
+    said = [f"{d}: by KID, translations are {'nearer to' if kids[d,d]<kids[d,'untranslated'] else 'farther from'} real images than untranslated ones are."
+            for d,k in kids if k=='untranslated' and (d,d) in kids]
+    return '\n\n'.join([f"## Evaluation\n\n{e['features']}. Distances to real training images of the target{f', at {size}×{size}' if size else ''}; less is better.", _rows(rows), *said])
+
 def model_card(
     t:Translator, # A model
     files:list=(), # Of the export, to be listed
@@ -187,8 +195,7 @@ def model_card(
     if measured: parts.append(measured)
     if recipe := about.get('recipe'): parts.append('## Training\n\n' + _rows([{'setting': k, 'value': str(v)} for k,v in {**recipe, **about.get('training', {})}.items()]))
     if about.get('scores'): parts.append('## Against the truth\n\nMean over the test images, against what each scene truly looks like in the other domain.\n\n' + _rows(about['scores']))
-    if e := about.get('evaluation'): parts.append(f"## Evaluation\n\n{e['features']}. Distances to real training images of the target; less is better.\n\n"
-        + _rows([{k: o[k] for k in ('direction','images','n','kid','kid_sd','frechet')} for o in e['table']]))
+    if e := about.get('evaluation'): parts.append(_evaluated(e, t.size))
     parts.append('## Limits\n\n' + (f'It learnt from images of {t.size}×{t.size} pixels: what it does to larger ones, it does to details of that size. ' if t.size else '') +
         'A generator changes colours and textures, and hardly shapes. It was trained on unpaired images, so what it makes is plausible and not true: don\'t take a '
         'translated picture for evidence. The images that it was trained on may have a licence of their own.')

@@ -115,7 +115,7 @@ def study_table(
 def show_study(
     rows:pd.DataFrame, # From `study_rows`
 )->plt.Figure:
-    "Each run's kernel distance, beside real and untranslated images"
+    "Each run's kernel distance, a dot, and the mean of its recipe, a stroke, beside real and untranslated images"
     directions,names = rows.direction.unique(),[o for o in rows.recipe.unique() if o not in ('real','untranslated')]
     fig,axes = plt.subplots(1, len(directions), figsize=(9, .9+.36*len(names)), sharey=True, layout='constrained')
     for ax,d in zip(np.atleast_1d(axes), directions):
