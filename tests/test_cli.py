@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+import cyclegan_fastai
 from cyclegan_fastai import cli
 
 root = Path(__file__).resolve().parents[1]
@@ -115,6 +116,7 @@ def test_help_is_worth_reading(run):
         code, out, _ = run(*args, '--help')
         assert code==0 and len(out)>300
     assert '--install-completion' in run('--help')[1]
+    assert run('--version')==(0, f'cyclegan_fastai {cyclegan_fastai.__version__}\n', '')
 
 def test_evaluate_a_run(run, tmp_path):
     assert run('train', '--data', sample, *small, '--out', 'r')[0]==0
