@@ -67,24 +67,25 @@ def faster(
 
 # %% ../nbs/07c_recipe.ipynb #038f9215
 _yosemite = replace(PAPER, data='summer2winter_yosemite')
-_fast = replace(faster(_yosemite), augment='flip', ema=.999)
+_fast = replace(faster(_yosemite), augment='flip', ema=.999, up='resize')
 _zebra = replace(faster(PAPER), data='horse2zebra', size=128, augment='crop')
 
 RECIPES = {                                              # Name → recipe
     'seasons': QUICK,
     'yosemite': _yosemite,
     'yosemite-fast': _fast,
-    'yosemite-quick': replace(_fast, epochs=12, decay_epochs=12, bs=4, width=32, lr=6e-4),
+    'yosemite-quick': replace(_fast, epochs=12, decay_epochs=12, bs=4, width=32, lr=6e-4, up='transposed'),
     'horse2zebra': _zebra,
     'apple2orange': replace(_zebra, data='apple2orange', size=256, blocks=9, bs=4, lr=4e-4, identity=0.),
     'monet2photo': replace(_zebra, data='monet2photo', size=256, blocks=9, bs=4, lr=4e-4)}
 
 def _changes(base, changes): return {'as it is': base, **{k: replace(base, **v) for k,v in changes.items()}}
 
-_one_change = {'consistency 1': dict(consistency=1.), 'identity 0': dict(identity=0.), 'no averages': dict(ema=0.), 'full augmentation': dict(augment='full'), 'up resize': dict(up='resize')}
+_one_change = {'consistency 1': dict(consistency=1.), 'identity 0': dict(identity=0.), 'no averages': dict(ema=0.), 'full augmentation': dict(augment='full')}
 STUDIES = {                                              # Name → what was changed → recipe
-    'yosemite': {'published': _yosemite, **_changes(_fast, _one_change)},
-    'yosemite-small': _changes(replace(_fast, size=32, epochs=2, decay_epochs=2, bs=4, blocks=2, width=16, lr=1e-3, ema=.99), _one_change),
+    'yosemite': {'published': _yosemite, **_changes(_fast, {**_one_change, 'up transposed': dict(up='transposed')})},
+    'yosemite-small': _changes(replace(_fast, size=32, epochs=2, decay_epochs=2, bs=4, blocks=2, width=16, lr=1e-3, ema=.99, up='transposed'),
+                               {**_one_change, 'up resize': dict(up='resize')}),
     'horse2zebra': _changes(_zebra, {'consistency 1': dict(consistency=1.), 'dropout 0.5': dict(dropout=.5), 'both': dict(consistency=1., dropout=.5)})}
 
 def get_recipe(

@@ -125,7 +125,7 @@ def show_study(
             v = here.get_group(name).dropna().values
             if not len(v): continue
             ax.plot(v, [i]*len(v), 'o', c='C0' if name!=Upit.name else 'C1', alpha=.6); ax.plot([v.mean()]*2, [i-.3,i+.3], c='k')
-        for k,style in (('real','-'),('untranslated',':')): ax.axvline(here.get_group(k).iloc[0], c='k', ls=style, lw=.8); ax.text(here.get_group(k).iloc[0], -.75, k, ha='center', fontsize=8)
+        for k,style,ha in (('real','-','right'),('untranslated',':','left')): ax.axvline(here.get_group(k).iloc[0], c='k', ls=style, lw=.8); ax.text(here.get_group(k).iloc[0], -.75, k, ha=ha, fontsize=8)
         ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names)-.5,-.6), xlabel=f'KID × 1000, {d}'); ax.spines[['top','right']].set_visible(False)
     return fig
 
