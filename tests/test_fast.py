@@ -71,7 +71,7 @@ def test_equals_two_adams_in_32_bits():
         for (k,p),q in zip(ours.named_parameters(), theirs.parameters()):
             total += p.numel()
             if k in dead: left_out += p.numel()
-            else: assert (p-q).abs().max() <= 1e-6, k
+            else: assert (p-q).abs().max() <= LR/40, k                                 # of two steps; which sums a processor joins is its own affair
     assert 0 < left_out/total < .01
 
 
