@@ -45,6 +45,7 @@ def main():
         if debug or isinstance(e, RuntimeError) and not full: raise
         Console(stderr=True).print('[bold red]Error:[/] ', end='')
         e = re.sub('^Exception occured in `.*:\n\t', '', str(e))                    # fastai's words, which help only us
+        e = e.replace("`damaged='skip'`", '`--skip-damaged`')                       # what the argument is called here
         print(f'the memory is full: pass a smaller `--bs`, `--size` or `--width` ({e.splitlines()[0] if e else "MemoryError"})' if full else e,
               file=sys.stderr)
         sys.exit(2)
@@ -114,7 +115,6 @@ def train(
     settings,out = _recipe(recipe, data, out, resume, changes)
     from cyclegan_fastai.experiment import run_experiment
     from cyclegan_fastai.checkpoints import Stopped
-    from cyclegan_fastai.photo import DamagedImage
     if several := int(os.environ.get('WORLD_SIZE', 1))>1:                            # torchrun has started them
         from cyclegan_fastai.distributed import join_ranks
         from cyclegan_fastai.terms import gathered
@@ -125,7 +125,6 @@ def train(
     again = f'{"torchrun … -m cyclegan_fastai.cli" if several else "cyclegan-fastai"} train --resume --out {shlex.quote(str(out))}'
     with only_json(as_json):
         try: res = run_experiment(settings, out, resume, device, save_every, workers, cbs=progress if first else None)
-        except DamagedImage as e: raise DamagedImage(str(e).replace("`damaged='skip'`", '`--skip-damaged`')) from None
         except OSError as e:
             if first and not isinstance(e, BlockingIOError) and (out/'last.pth').exists(): raise type(e)(f'{e}. To go on from the last checkpoint: {again}') from None
             raise

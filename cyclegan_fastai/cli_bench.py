@@ -101,7 +101,6 @@ def study(
     changes = {k:v for k,v in dict(data=data, epochs=epochs, decay_epochs=decay_epochs, damaged='skip' if skip_damaged else None).items() if v is not None}
     recipes,bar = {k: replace(o, **changes) for k,o in STUDIES[name].items()},None
     out = out or Path('runs')/f'study-{name}'
-    from cyclegan_fastai.photo import DamagedImage
     from cyclegan_fastai.study import run_study,save_study,study_table
     def started(name, seed):
         nonlocal bar
@@ -111,7 +110,6 @@ def study(
         return bar
     with only_json(as_json):
         try: rows = run_study(recipes, out, seeds, upit, device, started)
-        except DamagedImage as e: raise DamagedImage(str(e).replace("`damaged='skip'`", '`--skip-damaged`')) from None
         except KeyboardInterrupt as e:
             console.print('\nStopped; the same command goes on there.')
             raise typer.Exit(128+getattr(e, 'number', 2)) from None
