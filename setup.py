@@ -26,7 +26,8 @@ setup(
                  *(f'Programming Language :: Python :: {o}' for o in ('3', '3.10', '3.11', '3.12', '3.13')),
                  'Topic :: Scientific/Engineering :: Artificial Intelligence'],
     # `include_package_data` would take the folders of templates for packages, and warn
-    packages=[cfg['lib_path']], include_package_data=False, package_data={cfg['lib_path']: ['templates/**', 'pretrained/**']},
+    packages=[cfg['lib_path'], *(f'{cfg["lib_path"]}.{o}' for o in cfg['wings'].split())], include_package_data=False,
+    package_data={cfg['lib_path']: ['py.typed', 'templates/**', 'pretrained/**']},
     install_requires=cfg['requirements'].split(),
     extras_require={k.removesuffix('_requirements'): v.split() for k,v in cfg.items() if k.endswith('_requirements')},
     # The `nbdev` entry point lets other projects' notebooks link to the names of this one

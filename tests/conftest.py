@@ -59,9 +59,9 @@ def shared_data():
 @pytest.fixture(scope='session')
 def model_file(tmp_path_factory):
     "A translator's file, small and untrained: summer and winter at 32 pixels, two blocks of width 8"
-    from cyclegan_fastai.engines import TorchEngine
-    from cyclegan_fastai.inference import Translator
-    from cyclegan_fastai.models import init_gan, resnet_generator
+    from cyclegan_fastai.use.engines import TorchEngine
+    from cyclegan_fastai.use.translator import Translator
+    from cyclegan_fastai.nets.models import init_gan, resnet_generator
     torch.manual_seed(7)
     engines = {o: TorchEngine(init_gan(resnet_generator(2, 8), std=.1), 'cpu') for o in ('summer','winter')}
     about = dict(recipe=dict(data='seasons', epochs=1), scores=[])
@@ -69,14 +69,14 @@ def model_file(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def translator(model_file):
-    from cyclegan_fastai.inference import Translator
+    from cyclegan_fastai.use.translator import Translator
     return Translator.load(model_file, device='cpu')
 
 @pytest.fixture(scope='session')
 def onnx_folder(translator, tmp_path_factory):
     "The same model as two ONNX files"
     pytest.importorskip('onnxscript', reason='no ONNX exporter: install the extra [onnx]')
-    from cyclegan_fastai.export import export_onnx
+    from cyclegan_fastai.use.export import export_onnx
     return export_onnx(translator, tmp_path_factory.mktemp('exported')/'onnx')
 
 @pytest.fixture

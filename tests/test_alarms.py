@@ -14,18 +14,18 @@ from fastai.learner import Callback, CancelFitException, Learner, load_learner
 from fastai.torch_core import set_seed
 from fastai.vision.augment import Flip
 from torch import nn
-from cyclegan_fastai.alarms import (Alarms, Look, collapse, copying, critic_lags, critic_overpowers, hidden_code, inversion,
+from cyclegan_fastai.watch.alarms import (Alarms, Look, collapse, copying, critic_lags, critic_overpowers, hidden_code, inversion,
                                     oscillation, spread, thumb)
-from cyclegan_fastai.data import UnpairedDataLoaders
-from cyclegan_fastai.game import CycleGAN, Game, frozen
-from cyclegan_fastai.gamelearner import game_learner, random_state
-from cyclegan_fastai.guard import StopOnNonFinite
-from cyclegan_fastai.learner import CycleGANLearner, cyclegan_learner
-from cyclegan_fastai.losses import generator_loss
-from cyclegan_fastai.models import init_gan, patch_critic, resnet_generator
-from cyclegan_fastai.monitor import CriticAccuracy
-from cyclegan_fastai.seasons import seasons
-from cyclegan_fastai.training import AlternatingTrainer, GeneratorEMA
+from cyclegan_fastai.data.unpaired import UnpairedDataLoaders
+from cyclegan_fastai.game.game import CycleGAN, Game, frozen
+from cyclegan_fastai.game.gamelearner import game_learner, random_state
+from cyclegan_fastai.game.guard import StopOnNonFinite
+from cyclegan_fastai.game.learner import CycleGANLearner, cyclegan_learner
+from cyclegan_fastai.nets.losses import generator_loss
+from cyclegan_fastai.nets.models import init_gan, patch_critic, resnet_generator
+from cyclegan_fastai.watch.monitor import CriticAccuracy
+from cyclegan_fastai.data.seasons import seasons
+from cyclegan_fastai.game.training import AlternatingTrainer, GeneratorEMA
 
 # The runs: those of the lesson "When training fails"
 

@@ -8,10 +8,10 @@ import numpy as np, pytest, requests
 from PIL import Image
 pytest.importorskip('gradio', reason='no Gradio: install the extra [app]')
 
-from cyclegan_fastai.app import *
-from cyclegan_fastai.photo import DamagedImage
-from cyclegan_fastai.inference import Translator
-from cyclegan_fastai.landscape import Scene, draw_scene
+from cyclegan_fastai.use.app import *
+from cyclegan_fastai.core.photo import DamagedImage
+from cyclegan_fastai.use.translator import Translator
+from cyclegan_fastai.data.landscape import Scene, draw_scene
 
 pytestmark = pytest.mark.filterwarnings('ignore:.*:Warning') # Gradio's of pandas, Pillow's of bombs
 THERE, BACK = 'summer → winter', 'winter → summer'

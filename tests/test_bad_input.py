@@ -9,8 +9,8 @@ from PIL import Image
 from torch import nn
 from cyclegan_fastai.all import *
 from cyclegan_fastai import app, batch, cli, export, serverless, web
-from cyclegan_fastai.engines import TorchEngine
-from cyclegan_fastai.tiles import translate_pixels
+from cyclegan_fastai.use.engines import TorchEngine
+from cyclegan_fastai.use.tiles import translate_pixels
 
 root = Path(__file__).resolve().parents[1]
 sample = root/'data'/'seasons_sample'
@@ -549,7 +549,7 @@ def test_one_clear_line(world, bell, tmp_path, monkeypatch, capfd, text):
 def test_one_clear_line_of_a_real_process(tmp_path, args, says):
     "In a new process, its start included"
     env = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1', 'COLUMNS': '200'}
-    command = [sys.executable, '-m', 'cyclegan_fastai.cli', *args]
+    command = [sys.executable, '-m', 'cyclegan_fastai.cli.main', *args]
     start = time.perf_counter()
     res = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, errors='replace')
     seconds = time.perf_counter()-start

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np, pytest
 from PIL import Image, ImageCms, JpegImagePlugin
-from cyclegan_fastai.batch import *
-from cyclegan_fastai.inference import Translator
+from cyclegan_fastai.use.batch import *
+from cyclegan_fastai.use.translator import Translator
 
 def picture(path, size=(24,16), mode='RGB', seed=0, **kwargs):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -255,8 +255,8 @@ def test_done_is_newer_than_source_and_model(tmp_path):
 CHILD = '''
 import sys, torch
 torch.set_num_threads(1)
-from cyclegan_fastai.batch import *
-from cyclegan_fastai.inference import Translator
+from cyclegan_fastai.use.batch import *
+from cyclegan_fastai.use.translator import Translator
 model,photos,out = sys.argv[1:]
 for row in translate_files(Translator.load(model, device='cpu'), find_images([photos], out, 'winter'), 'winter'): print(row['status'], flush=True)
 '''
@@ -286,5 +286,5 @@ def test_killed_and_resumed(tmp_path, model_file, translator, sig):
     for o in jobs: assert np.array_equal(Image.open(o.result), translator(o.source, 'winter'))
 
 def test_nothing_heavy_comes_in(root):
-    code = "import sys, cyclegan_fastai.batch; print(*{'torch','fastai','imageio_ffmpeg','onnxruntime'} & set(sys.modules))"
+    code = "import sys, cyclegan_fastai.use.batch; print(*{'torch','fastai','imageio_ffmpeg','onnxruntime'} & set(sys.modules))"
     assert subprocess.run([sys.executable, '-c', code], cwd=root, capture_output=True, text=True, check=True).stdout.strip()==''

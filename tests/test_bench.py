@@ -4,12 +4,12 @@ import importlib.metadata, json, statistics, sys
 import pytest
 from typer.testing import CliRunner
 
-from cyclegan_fastai.bench import SIDES, UPIT, Clock, Ours, Plain, replace
-from cyclegan_fastai.cli import app
-from cyclegan_fastai.experiment import recipe_dls
-from cyclegan_fastai.figures import bench_figures, bench_rates, step_flops
-from cyclegan_fastai.recipe import PAPER, QUICK, faster
-from cyclegan_fastai.seasons import seasons
+from cyclegan_fastai.run.bench import SIDES, UPIT, Clock, Ours, Plain, replace
+from cyclegan_fastai.cli.main import app
+from cyclegan_fastai.run.experiment import recipe_dls
+from cyclegan_fastai.run.figures import bench_figures, bench_rates, step_flops
+from cyclegan_fastai.run.recipe import PAPER, QUICK, faster
+from cyclegan_fastai.data.seasons import seasons
 
 try: has_upit = importlib.metadata.version('upit')==UPIT
 except importlib.metadata.PackageNotFoundError: has_upit = False
@@ -18,7 +18,7 @@ small = '--size 32 --blocks 1 --width 4 --bs 2 --device cpu --json'.split()
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     "The command, on a few small drawn landscapes"
-    import cyclegan_fastai.experiment as experiment
+    import cyclegan_fastai.run.experiment as experiment
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(experiment, 'seasons', lambda size: seasons(n_train=8, n_test=8, size=size, path=tmp_path/f'seasons{size}'))
     def go(*args):
@@ -71,7 +71,7 @@ def test_figures_of_this_machine():
 def test_arithmetic_is_counted():
     "By hand, for the convolutions of a generator: two operations a weight and a place of the output"
     from torch import nn, zeros
-    from cyclegan_fastai.models import patch_critic, resnet_generator
+    from cyclegan_fastai.nets.models import patch_critic, resnet_generator
     def forward(net, size):
         total, hooks = [], [m.register_forward_hook(lambda m, x, y: total.append(
             2*m.weight.numel()*(x[0] if isinstance(m, nn.ConvTranspose2d) else y)[0,0].numel())) for m in net.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]

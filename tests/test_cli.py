@@ -25,7 +25,7 @@ def run(monkeypatch, capfd, tmp_path):
 
 def process(*args, cwd):
     env = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1'}
-    return subprocess.Popen([sys.executable, '-m', 'cyclegan_fastai.cli', *map(str, args)], cwd=cwd, env=env, stdout=subprocess.PIPE,
+    return subprocess.Popen([sys.executable, '-m', 'cyclegan_fastai.cli.main', *map(str, args)], cwd=cwd, env=env, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
 
 def test_train_translate_resume(run, tmp_path):
@@ -168,7 +168,7 @@ def test_translate_folders_again_and_again(run, model_file, tmp_path):
     assert '1 translated' in run('translate', 'photos/*1/*.png', '--run', model_file, '--out', 'elsewhere')[1]
 
 def test_what_stands_in_brackets_is_no_markup(capfd):
-    from cyclegan_fastai.terminal import print_table
+    from cyclegan_fastai.cli.terminal import print_table
     print_table([dict(problem="pip install 'cyclegan_fastai[video]' [/bold]")])
     assert "'cyclegan_fastai[video]' [/bold]" in capfd.readouterr().out
 
@@ -205,7 +205,7 @@ def test_export_and_use(run, model_file, tmp_path):
     assert {o.name for o in Path('r').iterdir()}=={'model.safetensors', 'onnx', 'safetensors', 'torchscript', 'lambda'}
 
 def test_bars_within_bars():
-    from cyclegan_fastai.terminal import progress_bars
+    from cyclegan_fastai.cli.terminal import progress_bars
     with progress_bars() as bars:
         seen = [(len(bars.tasks), [(o, len(bars.tasks)) for o in bars.inner(range(2))]) for _ in bars.track(range(2), description='images')]
     assert seen==[(1, [(0,2), (1,2)])]*2

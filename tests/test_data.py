@@ -8,11 +8,11 @@ from fastai.vision.all import (ColReader, ColSplitter, DataBlock, FuncSplitter, 
                                TensorImage, get_image_files, load_learner, nn, plt)
 from PIL import Image
 
-import cyclegan_fastai.data as data, cyclegan_fastai.files as files_module
-from cyclegan_fastai.data import (AugmentEach, CropBatch, ResizeTo, UnpairedBlock, UnpairedDataLoaders, UnpairedDL, load_images,
+import cyclegan_fastai.data.unpaired as data, cyclegan_fastai.data.files as files_module
+from cyclegan_fastai.data.unpaired import (AugmentEach, CropBatch, ResizeTo, UnpairedBlock, UnpairedDataLoaders, UnpairedDL, load_images,
                                   unpaired_tfms)
-from cyclegan_fastai.photo import DamagedImage, image_endings
-from cyclegan_fastai.files import (UnpairedFiles, find_unpaired, image_files, inspect_images, open_image,
+from cyclegan_fastai.core.photo import DamagedImage, image_endings
+from cyclegan_fastai.data.files import (UnpairedFiles, find_unpaired, image_files, inspect_images, open_image,
                                    two_folders, verify_unpaired)
 
 # A picture whose corners tell how it lies, and what each way of writing it should give back

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest, torch
 
-from cyclegan_fastai.experiment import Recipe, run_experiment
-from cyclegan_fastai.seasons import seasons
+from cyclegan_fastai.run.experiment import Recipe, run_experiment
+from cyclegan_fastai.data.seasons import seasons
 
 def digest(state):
     "Of everything in a checkpoint, in whatever is nested"

@@ -9,20 +9,20 @@ from fastai.callback.tracker import SaveModelCallback
 from fastai.torch_core import rank_distrib, set_seed
 from fastai.vision.augment import Flip
 
-from cyclegan_fastai.alarms import Alarms
-from cyclegan_fastai.data import UnpairedDataLoaders
-from cyclegan_fastai.gan_models import dcgan_critic, dcgan_generator
-from cyclegan_fastai.gamelearner import game_learner
-from cyclegan_fastai.gans import GAN
-from cyclegan_fastai.guard import StopOnNonFinite
-from cyclegan_fastai.learner import cyclegan_learner
-from cyclegan_fastai.metrics import KID
-from cyclegan_fastai.monitor import CriticAccuracy
-from cyclegan_fastai.samples import ShowSamples
-from cyclegan_fastai.seasons import seasons
-from cyclegan_fastai.tensors import tensor_dls
-from cyclegan_fastai.terms import any_rank
-from cyclegan_fastai.training import TorchOptimizer
+from cyclegan_fastai.watch.alarms import Alarms
+from cyclegan_fastai.data.unpaired import UnpairedDataLoaders
+from cyclegan_fastai.nets.gan_models import dcgan_critic, dcgan_generator
+from cyclegan_fastai.game.gamelearner import game_learner
+from cyclegan_fastai.game.gans import GAN
+from cyclegan_fastai.game.guard import StopOnNonFinite
+from cyclegan_fastai.game.learner import cyclegan_learner
+from cyclegan_fastai.measure.metrics import KID
+from cyclegan_fastai.watch.monitor import CriticAccuracy
+from cyclegan_fastai.watch.samples import ShowSamples
+from cyclegan_fastai.data.seasons import seasons
+from cyclegan_fastai.data.tensors import tensor_dls
+from cyclegan_fastai.game.terms import any_rank
+from cyclegan_fastai.game.training import TorchOptimizer
 
 # What each process runs: `python tests/test_distributed.py NAME FOLDER`
 
@@ -62,7 +62,7 @@ def train(folder, ranks, kind):
 
 def together(folder):
     "All that is asked of two processes that come to a good end"
-    from cyclegan_fastai.distributed import join_ranks, rank0_first
+    from cyclegan_fastai.game.distributed import join_ranks, rank0_first
     join_ranks('cpu', timeout=60)
     rank0_first(seasons, n_train=11, n_test=5, size=32, path=folder/'seasons')
     res = {k: train(folder, 2, k) for k in same}
@@ -246,7 +246,7 @@ def test_one_is_lost_torchrun_ends_all(tmp_path, lost):
 def test_a_scheduler_ends_the_command_line(tmp_path, lost):
     "SIGTERM to torchrun, as SLURM sends it ahead of the time limit: all stop at the same batch, the first one saves; then it goes on"
     seasons(n_train=8, n_test=4, size=32, path=tmp_path/'seasons')
-    launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '-m', 'cyclegan_fastai.cli', 'train',
+    launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '-m', 'cyclegan_fastai.cli.main', 'train',
               '--device', 'cpu', '--out', str(tmp_path/'run')]
     small = '--size 32 --blocks 0 --width 4 --bs 2 --epochs 0 --augment flip'.split()
     p = subprocess.Popen([*launch, '--data', str(tmp_path/'seasons'), '--decay-epochs', '16', *small], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -266,11 +266,11 @@ def test_a_scheduler_ends_the_command_line(tmp_path, lost):
     lost('nothing')
 
 def test_without_accelerate(monkeypatch):
-    monkeypatch.delitem(sys.modules, 'cyclegan_fastai.distributed', raising=False)
+    monkeypatch.delitem(sys.modules, 'cyclegan_fastai.game.distributed', raising=False)
     monkeypatch.setitem(sys.modules, 'accelerate', None)
-    with pytest.raises(ImportError, match=r"`accelerate`.*pip install 'cyclegan_fastai\[distributed\]'"): import cyclegan_fastai.distributed
+    with pytest.raises(ImportError, match=r"`accelerate`.*pip install 'cyclegan_fastai\[distributed\]'"): import cyclegan_fastai.game.distributed
 
 if __name__=='__main__':
-    import cyclegan_fastai.distributed
+    import cyclegan_fastai.game.distributed
     torch.set_num_threads(1)
     globals()[sys.argv[1]](Path(sys.argv[2]))

@@ -17,7 +17,7 @@ notebooks = sorted(o.relative_to(root).as_posix() for o in (root/'nbs').rglob('*
 def site(tmp_path_factory, model_file):
     "The site, with a page to try a model where the runtime of such pages can be had"
     for o in ('sphinx','myst_nb','furo'): pytest.importorskip(o, reason='no site without Sphinx: install the extra [dev]')
-    from cyclegan_fastai.web import fetch_ort
+    from cyclegan_fastai.use.web import fetch_ort
     try: fetch_ort(); demo = ['--run', str(model_file)]
     except OSError: demo = []
     out = tmp_path_factory.mktemp('docs')/'site'

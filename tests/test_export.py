@@ -3,12 +3,12 @@ import json, os
 from pathlib import Path
 
 import numpy as np, pytest, torch
-from cyclegan_fastai.engines import OnnxEngine, TorchEngine
-from cyclegan_fastai.export import (check_parity, direction_files, export_onnx, export_safetensors, export_torchscript, load_model, model_card,
+from cyclegan_fastai.use.engines import OnnxEngine, TorchEngine
+from cyclegan_fastai.use.export import (check_parity, direction_files, export_onnx, export_safetensors, export_torchscript, load_model, model_card,
                                     new_folder, psnr_between)
-from cyclegan_fastai.inference import Translator
-from cyclegan_fastai.tiles import translate_pixels
-from cyclegan_fastai.models import init_gan, resnet_generator
+from cyclegan_fastai.use.translator import Translator
+from cyclegan_fastai.use.tiles import translate_pixels
+from cyclegan_fastai.nets.models import init_gan, resnet_generator
 
 pytest.importorskip('onnxscript', reason='no ONNX exporter: install the extra [onnx]')
 
@@ -27,7 +27,7 @@ def test_a_wrong_export_is_refused(translator, tmp_path, monkeypatch):
     other = TorchEngine(init_gan(resnet_generator(2, 8), std=.1), 'cpu')
     with pytest.raises(ArithmeticError, match='differs from the original by'): check_parity(other, translator.engine())
     with pytest.raises(ArithmeticError, match='inf'): check_parity(lambda x: x[:,:1], translator.engine())
-    import cyclegan_fastai.export as module
+    import cyclegan_fastai.use.export as module
     real = module._onnx
     monkeypatch.setattr(module, '_onnx', lambda net: real(other.net))
     with pytest.raises(ArithmeticError, match='nothing was written'): export_onnx(translator, tmp_path/'out')

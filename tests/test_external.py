@@ -6,8 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import cyclegan_fastai.external as external
-from cyclegan_fastai.external import DATASETS, DataSet, DownloadError, untar_unpaired
+import cyclegan_fastai.data.download as external
+from cyclegan_fastai.data.download import DATASETS, DataSet, DownloadError, untar_unpaired
 
 rng = random.Random(0)
 pictures = {f'toy/train{d}/{i}.jpg': rng.randbytes(40_000) for d in 'AB' for i in range(3)}

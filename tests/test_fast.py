@@ -8,13 +8,13 @@ from fastai.torch_core import set_seed
 from torch import nn
 from test_equality import LR, N, distance, make, reference
 
-from cyclegan_fastai.data import UnpairedDataLoaders
-from cyclegan_fastai.fast import CompileNets, HalfPrecision, has_bf16
-from cyclegan_fastai.learner import cyclegan_learner
-from cyclegan_fastai.memory import MemoryDL
-from cyclegan_fastai.experiment import run_experiment
-from cyclegan_fastai.recipe import Recipe, load_recipe
-from cyclegan_fastai.seasons import seasons
+from cyclegan_fastai.data.unpaired import UnpairedDataLoaders
+from cyclegan_fastai.game.fast import CompileNets, HalfPrecision, has_bf16
+from cyclegan_fastai.game.learner import cyclegan_learner
+from cyclegan_fastai.data.memory import MemoryDL
+from cyclegan_fastai.run.experiment import run_experiment
+from cyclegan_fastai.run.recipe import Recipe, load_recipe
+from cyclegan_fastai.data.seasons import seasons
 
 
 def data(n, dtype=torch.float32):
@@ -111,7 +111,7 @@ def test_nothing_asks_the_device(fast):
     assert count.batches==(4 if fast else 0)
 
 def make_adam(params, lr):
-    from cyclegan_fastai.training import gan_adam
+    from cyclegan_fastai.game.training import gan_adam
     return gan_adam(params, lr=lr, foreach=False)
 
 

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest, torch
 from fastai.callback.core import Callback
-from cyclegan_fastai.disk import intact, whole_file
-from cyclegan_fastai.experiment import run_experiment
-from cyclegan_fastai.checkpoints import Stopped
-from cyclegan_fastai.gamelearner import DamagedFile
-from cyclegan_fastai.recipe import Recipe, load_recipe, locked
-from cyclegan_fastai.seasons import seasons
+from cyclegan_fastai.core.disk import intact, whole_file
+from cyclegan_fastai.run.experiment import run_experiment
+from cyclegan_fastai.run.checkpoints import Stopped
+from cyclegan_fastai.game.gamelearner import DamagedFile
+from cyclegan_fastai.run.recipe import Recipe, load_recipe, locked
+from cyclegan_fastai.data.seasons import seasons
 
 NOTHING,SINCE = 'nothing','at most the work since the last checkpoint'
 root = Path(__file__).resolve().parents[1]
@@ -196,7 +196,7 @@ def disk(tmp_path):
 @pytest.fixture
 def when_it_waits(monkeypatch):
     "Call a function once the run waits for its disk"
-    def do(f): monkeypatch.setattr('cyclegan_fastai.disk.time', SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: f()))
+    def do(f): monkeypatch.setattr('cyclegan_fastai.core.disk.time', SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: f()))
     return do
 
 class Fill(Callback):

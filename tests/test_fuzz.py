@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from cyclegan_fastai import cli
 from cyclegan_fastai.all import *
-from cyclegan_fastai.landscape import Scene, draw_scene
-from cyclegan_fastai.photo import DamagedImage, image_kinds, open_photo, to_rgb
-from cyclegan_fastai.serverless import Service, make_event
+from cyclegan_fastai.data.landscape import Scene, draw_scene
+from cyclegan_fastai.core.photo import DamagedImage, image_kinds, open_photo, to_rgb
+from cyclegan_fastai.use.serverless import Service, make_event
 
 LIMIT, MEMORY = 2, 400 # seconds and megabytes that one case may take
 

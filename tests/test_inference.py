@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image, ImageCms
 from torch import nn
-from cyclegan_fastai.engines import TorchEngine, reach
-from cyclegan_fastai.inference import Translator
-from cyclegan_fastai.landscape import Scene, draw_scene
-from cyclegan_fastai.models import init_gan, resnet_generator
-from cyclegan_fastai.photo import DamagedImage, as_photo, open_photo
-from cyclegan_fastai.tiles import spread, tiles, translate_pixels
+from cyclegan_fastai.use.engines import TorchEngine, reach
+from cyclegan_fastai.use.translator import Translator
+from cyclegan_fastai.data.landscape import Scene, draw_scene
+from cyclegan_fastai.nets.models import init_gan, resnet_generator
+from cyclegan_fastai.core.photo import DamagedImage, as_photo, open_photo
+from cyclegan_fastai.use.tiles import spread, tiles, translate_pixels
 
 root = Path(__file__).resolve().parents[1]
 
@@ -159,7 +159,7 @@ def test_forty_megapixels_in_four_gigabytes(tmp_path):
     code = f'''
 import resource, sys
 import numpy as np
-from cyclegan_fastai.inference import Translator
+from cyclegan_fastai.use.translator import Translator
 t = Translator.load({str(model_file)!r}, device='cpu')
 x = np.random.default_rng(0).integers(0, 256, (5000, 8000, 1), dtype=np.uint8).repeat(3, 2)
 y = t(x)
@@ -189,7 +189,7 @@ def test_light_imports(onnx_folder, tmp_path):
     landscape(20, 20).save(tmp_path/'x.png')
     code = f'''
 import sys
-from cyclegan_fastai.inference import Translator
+from cyclegan_fastai.use.translator import Translator
 assert not {{'torch','fastai','onnx','onnxruntime'}} & sys.modules.keys()
 Translator.load({str(onnx_folder)!r})({str(tmp_path/'x.png')!r})
 print(sorted({{'torch','fastai','onnx'}} & sys.modules.keys()))'''

@@ -15,14 +15,14 @@ from fastai.learner import (Callback, CancelEpochException, CancelFitException, 
                             save_model)
 from fastai.optimizer import Adam, OptimWrapper
 from fastai.torch_core import set_seed
-from cyclegan_fastai.data import UnpairedDataLoaders
-from cyclegan_fastai.game import players
-from cyclegan_fastai.gamelearner import random_state
-from cyclegan_fastai.learner import cyclegan_learner
-from cyclegan_fastai.losses import cycle_loss
-import cyclegan_fastai.monitor # which has a word with `ShowGraphCallback`
-from cyclegan_fastai.seasons import seasons
-from cyclegan_fastai.terms import LossTerms
+from cyclegan_fastai.data.unpaired import UnpairedDataLoaders
+from cyclegan_fastai.game.game import players
+from cyclegan_fastai.game.gamelearner import random_state
+from cyclegan_fastai.game.learner import cyclegan_learner
+from cyclegan_fastai.nets.losses import cycle_loss
+import cyclegan_fastai.watch.monitor # which has a word with `ShowGraphCallback`
+from cyclegan_fastai.data.seasons import seasons
+from cyclegan_fastai.game.terms import LossTerms
 
 FAMILIES = ['adversarial', 'cycle', 'identity', 'critic']
 COLUMNS = [f'{split}_{o}' for split in ('train','valid') for o in ('loss',*FAMILIES)]
@@ -587,7 +587,7 @@ def test_its_translator_is_a_copy(data, tmp_path):
     assert np.array_equal(t(Image.fromarray(u8), size=32), predicted) and not np.array_equal(learn.predict(u8), predicted)
 
 def test_a_trusted_pickle_translates(painter):
-    from cyclegan_fastai.inference import Translator
+    from cyclegan_fastai.use.translator import Translator
     painter.export('own.pkl')
     with pytest.warns(UserWarning, match='runs whatever code'): t = Translator.load(painter.path/'own.pkl', trust=True)
     assert np.array_equal(t(Image.fromarray(u8), size=32), painter.predict(u8))

@@ -7,8 +7,8 @@ n_epochs, every = 2000, 100
 def train(out):
     "A whole run on the smallest data, one batch an epoch; a line for each hundred epochs"
     from fastai.vision.all import Callback
-    from cyclegan_fastai.experiment import Recipe, run_experiment
-    from cyclegan_fastai.seasons import seasons
+    from cyclegan_fastai.run.experiment import Recipe, run_experiment
+    from cyclegan_fastai.data.seasons import seasons
     path = seasons(n_train=4, n_test=4, size=24, path=out/'data')
 
     class Measure(Callback):

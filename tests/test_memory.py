@@ -8,12 +8,12 @@ from fastai.torch_core import set_seed
 from fastai.vision.all import ColReader, ColSplitter, DataBlock, FuncSplitter, RandomResizedCrop, Transform, get_image_files, parent_label
 from PIL import Image
 
-import cyclegan_fastai.memory as memory
-from cyclegan_fastai.data import Flip, UnpairedBlock, UnpairedDataLoaders, UnpairedDL
-from cyclegan_fastai.evaluation import evaluate
-from cyclegan_fastai.learner import cyclegan_learner
-from cyclegan_fastai.memory import MemoryDL
-from cyclegan_fastai.samples import ShowSamples
+import cyclegan_fastai.data.memory as memory
+from cyclegan_fastai.data.unpaired import Flip, UnpairedBlock, UnpairedDataLoaders, UnpairedDL
+from cyclegan_fastai.measure.evaluation import evaluate
+from cyclegan_fastai.game.learner import cyclegan_learner
+from cyclegan_fastai.data.memory import MemoryDL
+from cyclegan_fastai.watch.samples import ShowSamples
 
 
 @pytest.fixture

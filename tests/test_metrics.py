@@ -11,14 +11,14 @@ from fastai.torch_core import TensorImage
 from PIL import Image
 
 from cyclegan_fastai import features as features_module
-from cyclegan_fastai.data import UnpairedDataLoaders, load_images
-from cyclegan_fastai.evaluation import Probe, evaluate, split_distances, translators
-from cyclegan_fastai.features import Features, FeatureSet, get_features, inception_features, lite0_features
-from cyclegan_fastai.files import image_files
-from cyclegan_fastai.learner import cyclegan_learner
-from cyclegan_fastai.metrics import KID, FrechetDistance, Space, domain_images, frechet_distance, frechet_score, held_out, kernel_distance, kid_score
-from cyclegan_fastai.seasons import seasons
-from cyclegan_fastai.truth import affine_colors, color_error, truth_scores
+from cyclegan_fastai.data.unpaired import UnpairedDataLoaders, load_images
+from cyclegan_fastai.measure.evaluation import Probe, evaluate, split_distances, translators
+from cyclegan_fastai.measure.features import Features, FeatureSet, get_features, inception_features, lite0_features
+from cyclegan_fastai.data.files import image_files
+from cyclegan_fastai.game.learner import cyclegan_learner
+from cyclegan_fastai.measure.metrics import KID, FrechetDistance, Space, domain_images, frechet_distance, frechet_score, held_out, kernel_distance, kid_score
+from cyclegan_fastai.data.seasons import seasons
+from cyclegan_fastai.measure.truth import affine_colors, color_error, truth_scores
 
 class MeanColors(torch.nn.Module):
     "Features that cost nothing: the colours of 4×4 blocks"

@@ -11,16 +11,16 @@ from matplotlib import pyplot as plt
 from PIL import Image, ImageSequence
 from torch import nn
 
-from cyclegan_fastai.data import UnpairedDataLoaders
-from cyclegan_fastai.game import Game
-from cyclegan_fastai.gamelearner import game_learner
-from cyclegan_fastai.learner import cyclegan_learner
-from cyclegan_fastai.landscape import Scene, draw_scene
-from cyclegan_fastai.losses import critic_loss, generator_loss
-from cyclegan_fastai.monitor import CriticAccuracy, plot_losses, real_threshold
-from cyclegan_fastai.samples import ShowSamples, film, play_rows, sample_files, sample_grid
-from cyclegan_fastai.seasons import seasons
-from cyclegan_fastai.terms import LossTerms
+from cyclegan_fastai.data.unpaired import UnpairedDataLoaders
+from cyclegan_fastai.game.game import Game
+from cyclegan_fastai.game.gamelearner import game_learner
+from cyclegan_fastai.game.learner import cyclegan_learner
+from cyclegan_fastai.data.landscape import Scene, draw_scene
+from cyclegan_fastai.nets.losses import critic_loss, generator_loss
+from cyclegan_fastai.watch.monitor import CriticAccuracy, plot_losses, real_threshold
+from cyclegan_fastai.watch.samples import ShowSamples, film, play_rows, sample_files, sample_grid
+from cyclegan_fastai.data.seasons import seasons
+from cyclegan_fastai.game.terms import LossTerms
 
 @pytest.fixture(scope='module')
 def path(tmp_path_factory): return seasons(n_train=5, n_test=3, size=32, path=tmp_path_factory.mktemp('seasons')/'s')

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
 from cyclegan_fastai import cli
-from cyclegan_fastai.export import load_model, model_card
-from cyclegan_fastai.inference import Translator, model_files, pretrained_models
-from cyclegan_fastai.landscape import Scene, draw_scene
+from cyclegan_fastai.use.export import load_model, model_card
+from cyclegan_fastai.use.translator import Translator, model_files, pretrained_models
+from cyclegan_fastai.data.landscape import Scene, draw_scene
 
 folder = pretrained_models()['yosemite']
 file,card = folder/'model.safetensors', (folder/'README.md').read_text(encoding='utf-8')
@@ -53,7 +53,7 @@ def test_it_needs_no_network_and_no_fastai(tmp_path):
 def no_network(event, args):
     if event in ('socket.connect','socket.getaddrinfo'): raise OSError(event)
 sys.addaudithook(no_network)
-from cyclegan_fastai.inference import Translator
+from cyclegan_fastai.use.translator import Translator
 print(Translator.load(device='cpu').title, 'fastai' in sys.modules)'''
     res = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path)
     assert res.stdout=='summer ↔ winter False\n' and not list(tmp_path.iterdir()), res.stderr
@@ -101,7 +101,7 @@ def test_export_goes_here_and_not_into_the_package(run):
 
 def test_onnx_and_the_loaders_of_other_verbs(shipped, run, tmp_path):
     pytest.importorskip('onnxscript', reason='no ONNX exporter: install the extra [onnx]')
-    from cyclegan_fastai.export import export_files
+    from cyclegan_fastai.use.export import export_files
     t = load_model(Path('yosemite'), device='cpu')                        # as `app` and `export` do
     assert t.about==shipped.about
     assert {o.name for o in export_files(t, tmp_path)}=={'summer_to_winter.onnx','winter_to_summer.onnx'}
@@ -129,7 +129,7 @@ def test_a_name_that_is_none_says_which_there_are(run):
 
 def test_without_the_folder_the_rest_works(monkeypatch, translator, model_file, tmp_path):
     "As in a serverless function, which takes along a few modules and no model"
-    monkeypatch.setattr('cyclegan_fastai.inference.resources', lambda _: tmp_path)
+    monkeypatch.setattr('cyclegan_fastai.use.translator.resources', lambda _: tmp_path)
     assert pretrained_models()=={} and model_files(model_file.parent)==[model_file]
     with pytest.raises(FileNotFoundError, match="`yosemite` doesn't exist: name the folder of a finished run, or a model's file$"): Translator.load()
 
@@ -137,8 +137,8 @@ def test_without_the_folder_the_rest_works(monkeypatch, translator, model_file, 
 
 def test_photographs_come_nearer_to_the_other_season(shipped, shared_data, tmp_path):
     "60 test photographs each way, by a classifier of real summers and winters"
-    from cyclegan_fastai.data import UnpairedDataLoaders
-    from cyclegan_fastai.evaluation import evaluate
+    from cyclegan_fastai.data.unpaired import UnpairedDataLoaders
+    from cyclegan_fastai.measure.evaluation import evaluate
     with zipfile.ZipFile(shared_data/'summer2winter_yosemite.zip') as z:
         for split,n in (('trainA',160), ('trainB',160), ('testA',65), ('testB',65)):
             (tmp_path/split).mkdir()

@@ -7,9 +7,9 @@ import numpy as np, pytest, torch
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from PIL import Image
 from cyclegan_fastai.all import *
-from cyclegan_fastai.checks import check_number, check_whole
-from cyclegan_fastai.photo import as_photo, like, open_photo, scaled, split_alpha, to_rgb
-from cyclegan_fastai.tiles import pad_sides, spread, tiles, to_net, to_pixels, translate_pixels
+from cyclegan_fastai.core.checks import check_number, check_whole
+from cyclegan_fastai.core.photo import as_photo, like, open_photo, scaled, split_alpha, to_rgb
+from cyclegan_fastai.use.tiles import pad_sides, spread, tiles, to_net, to_pixels, translate_pixels
 
 def tried(examples, /, **kwargs):
     "So many examples, the same ones every time"

@@ -6,7 +6,7 @@ import numpy as np, pytest
 from PIL import Image
 
 from cyclegan_fastai import seasons as module
-from cyclegan_fastai.seasons import Scene, draw_scene, seasons, _pictures
+from cyclegan_fastai.data.seasons import Scene, draw_scene, seasons, _pictures
 
 SIZES = dict(n_train=3, n_test=2, size=32, seed=5)
 SAMPLE = Path(__file__).resolve().parents[1]/'data/seasons_sample'

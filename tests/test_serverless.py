@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl, urlsplit
 import numpy as np, pytest
 from packaging.requirements import Requirement
 from PIL import Image
-from cyclegan_fastai.inference import Translator
-from cyclegan_fastai.serverless import PAYLOAD, Service, export_lambda, make_event
+from cyclegan_fastai.use.translator import Translator
+from cyclegan_fastai.use.serverless import PAYLOAD, Service, export_lambda, make_event
 
 pytest.importorskip('onnxscript', reason='no ONNX exporter: install the extra [onnx]')
 

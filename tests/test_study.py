@@ -7,10 +7,10 @@ import numpy as np, pytest
 from fastai.callback.core import Callback
 from PIL import Image
 from cyclegan_fastai import experiment
-from cyclegan_fastai.experiment import evaluate_run, recipe_dls, recipe_learner, run_experiment
-from cyclegan_fastai.recipe import QUICK, RECIPES, STUDIES, Recipe, get_recipe
-from cyclegan_fastai.seasons import seasons
-from cyclegan_fastai.study import run_study, save_study, study_rows, study_table
+from cyclegan_fastai.run.experiment import evaluate_run, recipe_dls, recipe_learner, run_experiment
+from cyclegan_fastai.run.recipe import QUICK, RECIPES, STUDIES, Recipe, get_recipe
+from cyclegan_fastai.data.seasons import seasons
+from cyclegan_fastai.run.study import run_study, save_study, study_rows, study_table
 
 def quiet(name, seed): return Callback()
 
@@ -84,8 +84,8 @@ def test_upit_takes_part(tiny, tmp_path):
 _script = """
 import sys, json
 from fastai.callback.core import Callback
-from cyclegan_fastai.recipe import Recipe
-from cyclegan_fastai.study import run_study
+from cyclegan_fastai.run.recipe import Recipe
+from cyclegan_fastai.run.study import run_study
 recipes = {k: Recipe(**o) for k,o in json.loads(sys.argv[1]).items()}
 def started(name, seed): print(name, seed, flush=True); return Callback()
 run_study(recipes, sys.argv[2], 2, False, 'cpu', started)
@@ -175,7 +175,7 @@ def test_table_and_files(done, tmp_path):
     assert pd.read_csv(tmp_path/'study.csv').kid.tolist()==pytest.approx(rows.kid.tolist()) and Image.open(tmp_path/'study.png').width > 900
 
 def test_command_line(handful, tmp_path):
-    def sh(*args): return subprocess.run([sys.executable, '-m', 'cyclegan_fastai.cli', *args], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, 'COLUMNS': '160', 'TERM': 'dumb'})
+    def sh(*args): return subprocess.run([sys.executable, '-m', 'cyclegan_fastai.cli.main', *args], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, 'COLUMNS': '160', 'TERM': 'dumb'})
     res = sh('study', 'yosemit')
     assert res.returncode==2 and "`name` must be 'yosemite', 'yosemite-small' or 'horse2zebra', got 'yosemit'" in res.stderr
     res = sh('study', 'yosemite-small', '--data', str(handful), '--epochs', '1', '--decay-epochs', '0', '--seeds', '1', '--no-upit', '--device', 'cpu', '--out', 's')

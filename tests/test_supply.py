@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cyclegan_fastai.external import untar_unpaired
-from cyclegan_fastai.files import open_image, verify_unpaired
-from cyclegan_fastai.inference import Translator
-from cyclegan_fastai.photo import as_photo
+from cyclegan_fastai.data.download import untar_unpaired
+from cyclegan_fastai.data.files import open_image, verify_unpaired
+from cyclegan_fastai.use.translator import Translator
+from cyclegan_fastai.core.photo import as_photo
 
 root = Path(__file__).resolve().parents[1]
 

@@ -4,13 +4,13 @@ from fractions import Fraction
 
 import numpy as np, pytest
 from PIL import Image
-from cyclegan_fastai.batch import find_images, translate_files
-from cyclegan_fastai.engines import TorchEngine
-from cyclegan_fastai.inference import Translator
-from cyclegan_fastai.landscape import Scene, draw_scene
-from cyclegan_fastai.models import init_gan, resnet_generator
-from cyclegan_fastai.video import *
-from cyclegan_fastai.video import _Moving, _Video, _cutter
+from cyclegan_fastai.use.batch import find_images, translate_files
+from cyclegan_fastai.use.engines import TorchEngine
+from cyclegan_fastai.use.translator import Translator
+from cyclegan_fastai.data.landscape import Scene, draw_scene
+from cyclegan_fastai.nets.models import init_gan, resnet_generator
+from cyclegan_fastai.use.video import *
+from cyclegan_fastai.use.video import _Moving, _Video, _cutter
 
 needs_ffmpeg = pytest.mark.usefixtures('ffmpeg')
 

@@ -8,8 +8,8 @@ import numpy as np, pytest
 from PIL import Image
 
 from cyclegan_fastai import web
-from cyclegan_fastai.inference import Translator
-from cyclegan_fastai.web import export_web, fetch_ort, read_ort
+from cyclegan_fastai.use.translator import Translator
+from cyclegan_fastai.use.web import export_web, fetch_ort, read_ort
 
 templates = Path(web.__file__).parent/'templates'/'web'
 ours = sorted(o for o in templates.rglob('*') if o.suffix in ('.html','.js','.css','.svg'))

@@ -1,0 +1,1 @@
+"Checks, writing to disk, photographs and devices; imports neither PyTorch nor fastai"

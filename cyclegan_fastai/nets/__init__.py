@@ -1,0 +1,1 @@
+"Networks, and the losses that they are trained with"

@@ -1,0 +1,1 @@
+"Recipes, the folders of runs, and comparisons between runs"

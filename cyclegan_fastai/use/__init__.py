@@ -1,0 +1,1 @@
+"Translate images with a trained model, export it and serve it; needs no fastai"

@@ -1,0 +1,1 @@
+"Callbacks that look at training and change nothing"
