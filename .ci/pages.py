@@ -1,4 +1,5 @@
-"The pages in reading order, from the folders: lessons, experiments, then the wings of settings.ini from the ground to the roof"
+"""The pages in reading order, from the folders: lessons, experiments, then the wings of settings.ini from the ground to the roof;
+and the tables of the front page, which are made and not typed"""
 import ast, json, re
 from pathlib import Path
 from fastcore.xtras import Config
@@ -28,7 +29,42 @@ def holds(wing):
     "What a wing holds: the first line of its package"
     return ast.get_docstring(ast.parse((root/settings['lib_path']/wing/'__init__.py').read_text(encoding='utf-8')))
 
-def table():
+def all_pages():
     "All pages of the wings as a table in Markdown, with links from `nbs`"
     rows = [f'| `{o}` | {holds(o)} | {", ".join(f"[{title(nbs/p)}]({p})" for p in sections()[o])} |' for o in wings]
     return '\n'.join(['| wing | what it holds | pages |', '| --- | --- | --- |', *rows])
+
+def keep_results(run):
+    "Keep what `train` and `evaluate` found in the folder `run` as nbs/results.json, for `results`"
+    metrics,evaluation = (json.loads((Path(run)/f'{o}.json').read_text(encoding='utf-8')) for o in ('metrics','evaluation'))
+    kept = {k: metrics[k] for k in ('scores','seconds','device','threads','torch','recipe')}
+    text = json.dumps(dict(kept, table=evaluation['table'], features=evaluation['features']), indent=1, ensure_ascii=False)
+    (nbs/'results.json').write_text(text+'\n', encoding='utf-8')
+
+def results():
+    "The scores of the first command as a table in Markdown"
+    found = json.loads((nbs/'results.json').read_text(encoding='utf-8'))
+    directions = list(dict.fromkeys(o['direction'] for o in found['scores']))
+    psnr = {(o['direction'], o['method']): f'{o["psnr"]:.2f}' for o in found['scores']}
+    kid = {(o['direction'], o['images'].split(', ')[-1]): f'{o["kid"]:.0f} ± {o["kid_sd"]:.0f}' for o in found['table']}
+    rows = {'untranslated': ('untranslated','untranslated'), 'best global change of colours': ('colour transfer',None),
+            '**CycleGAN**': ('CycleGAN','translated'), 'real, held out': (None,'real')}
+    def cells(method, images):
+        for d in directions: yield psnr.get((d, method), '')
+        for d in directions: yield kid.get((d, {'translated': d, 'real': f'real {d.split(" → ")[1]}'}.get(images, images)), '')
+    lines = [f'| {k} | {" | ".join(cells(*v))} |' for k,v in rows.items()]
+    r = found['recipe']
+    about = (f'`cyclegan-fastai train` and `evaluate`, seed {r["seed"]}, {found["table"][0]["n"]} drawn test landscapes each way, {r["size"]}×{r["size"]}, '
+             f'{r["epochs"]+r["decay_epochs"]} epochs with batches of {r["bs"]}; {found["seconds"]:.0f} s of training on {found["threads"]} threads of a CPU, '
+             f'torch {found["torch"]}. PSNR against the true landscape in the other season, higher is better; KID × 1000 ± spread over '
+             'subsets, against real training images, lower is better. The colour change is the better of two maps fitted to the training images, '
+             'chosen by the test images. By PSNR the model is best; by KID it is still farther from real images than untranslated ones are: '
+             'the season is right, the texture not yet.')
+    head = ' | '.join([f'PSNR (dB), {d}' for d in directions] + [f'KID, {d}' for d in directions])
+    return '\n'.join([f'| | {head} |', '| --- |' + ' --- |'*2*len(directions), *lines, '', about])
+
+def fill(md):
+    "`md` with the tables in place of their marks"
+    for mark,made in (('all pages', all_pages), ('results', results)):
+        if f'<!-- {mark} -->' in md: md = md.replace(f'<!-- {mark} -->', made())
+    return md

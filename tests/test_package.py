@@ -84,7 +84,7 @@ def test_sdist_holds_what_the_wheel_is_built_from(dists, tracked):
     with tarfile.open(dists[1]) as t: files = {o.name.split('/', 1)[1] for o in t if o.isfile()}
     ours = {o for o in files if not o.startswith(f'{name}.egg-info/')}
     assert ours=={*(o for o in tracked if o.startswith(f'{name}/')), 'setup.py','pyproject.toml','settings.ini','MANIFEST.in',
-                  'README.md','CHANGELOG.md','SECURITY.md','LICENSE', 'PKG-INFO','setup.cfg'} # setuptools makes these two
+                  'README.md','CHANGELOG.md','SECURITY.md','CONTRIBUTING.md','LICENSE', 'PKG-INFO','setup.cfg'} # setuptools makes these two
 
 def test_sdist_and_tree_give_the_same_wheel(wheel, tree):
     again, = build(tree, tree.parent/'direct', '--wheel')
@@ -110,7 +110,7 @@ def test_extras_for_users_are_in_dev(cfg):
 def test_entry_points(wheel):
     parser = ConfigParser(delimiters=['='])
     parser.read_string(info(wheel, 'entry_points.txt').decode())
-    assert {k: dict(v) for k,v in parser.items() if v}=={'console_scripts': {'cyclegan-fastai': f'{name}.cli:main'}, 'nbdev': {name: f'{name}._modidx:d'}}
+    assert {k: dict(v) for k,v in parser.items() if v}=={'console_scripts': {'cyclegan-fastai': f'{name}.cli.main:main'}, 'nbdev': {name: f'{name}._modidx:d'}}
 
 def test_description_stands_alone(about):
     "On a package index there is no repository around the README"

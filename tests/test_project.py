@@ -1,5 +1,5 @@
-"The project's own consistency: metadata, notebooks, floors, documentation, README"
-import ast, importlib, inspect, json, os, re, runpy, shutil, subprocess, sys
+"The project's own consistency: metadata, notebooks, wings, style, documentation, README"
+import ast, importlib, inspect, io, json, os, re, runpy, shutil, subprocess, sys, tokenize
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -165,6 +165,43 @@ def test_imports_only_from_before(name):
     wrong = [o for o in sorted(set(inner_imports(name, generated[name]))) if place(o)>=place(name)]
     assert not wrong
 
+# Style
+
+def test_chkstyle():
+    "fast.ai's own checker on all notebooks, but for the rules that pyproject.toml switches off"
+    checker = Path(sys.executable).parent/'chkstyle'
+    if not checker.exists(): pytest.skip('no chkstyle: install the extra [dev]')
+    run(str(checker), '--show-rule', 'nbs')
+
+# A command of the command line may be called as what it does
+namesakes = {'evaluate','seasons'}
+
+comprehensions = ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp
+
+def crowded(tree):
+    "Lines of comprehensions that hold or are a second one, and a condition"
+    for node in (o for o in ast.walk(tree) if isinstance(o, comprehensions)):
+        parts = [g for o in ast.walk(node) if isinstance(o, comprehensions) for g in o.generators]
+        if len(parts)>1 and any(g.ifs for g in parts): yield node.lineno
+
+def cell_sizes(src):
+    "Lines of code in each exported cell; docstrings and the lines of a signature, which hold its documentation, aren't counted"
+    for cell in re.split(r'^# %% .*$', src, flags=re.M)[1:]:
+        kept = {i for i,o in enumerate(cell.splitlines(), 1) if o.strip() and not o.strip().startswith('#')}
+        for o in ast.walk(ast.parse(cell)):
+            if isinstance(o, (ast.FunctionDef,ast.AsyncFunctionDef)): kept -= set(range(o.lineno+1, o.body[0].lineno))
+        yield len(kept)
+
+@each_module
+def test_style_of_a_module(name):
+    src = generated[name]
+    lines = [(i, o) for i,o in enumerate(src.splitlines(), 1) if not o.startswith('# %%')]
+    assert not [(i, len(o)) for i,o in lines if len(o)>120 and not re.search('https?://', o)], 'lines of more than 120 characters'
+    tokens = tokenize.generate_tokens(io.StringIO(src).readline)
+    assert not [o.start[0] for o in tokens if o.type==tokenize.OP and o.string==';'], 'a semicolon'
+    assert not list(crowded(ast.parse(src))), 'nested comprehensions with a condition'
+    assert max(cell_sizes(src), default=0) <= 40, 'an exported cell of more than 40 lines'
+
 def defined(src):
     "Names of functions and classes in `src`, `Class.name` where patched into a class"
     kinds = ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef
@@ -215,7 +252,25 @@ from cyclegan_fastai.all import *
 print(*sorted(top() - before - sys.stdlib_module_names))'''
     assert run(sys.executable, '-c', code).split()==[lib.name]
 
+# The pages
+
+def test_no_name_means_two_things():
+    "A public name is defined in one module"
+    found = {}
+    for k,v in generated.items():
+        for o in defined(v):
+            if '.' not in o and o[0]!='_': found.setdefault(o, []).append(k)
+    assert not {o: v for o,v in found.items() if len(v)>1 and o not in namesakes}
+
+def test_every_page_has_its_place():
+    pages = runpy.run_path(str(root/'.ci'/'pages.py'))
+    assert [rel(o).removeprefix('nbs/') for o in notebooks]==sorted(o for v in pages['sections']().values() for o in v)
+    assert list(pages['sections']())[-len(wings):]==wings
+
 # The README
+
+def test_readme_is_short():
+    assert len((root/'README.md').read_text(encoding='utf-8').split()) <= 1200
 
 def test_readme_is_the_index_notebook():
     made = runpy.run_path(str(root/'.ci'/'readme'))['render'](root/'nbs'/'index.ipynb')
