@@ -114,10 +114,12 @@ def find_images(
             kind,moves = _kind(file)
             result = out/file.relative_to(root).parent/result_name(file, to, kind)
             other = jobs.setdefault(result, Job(file, result, moves)).source
-            if other!=file and other.resolve()!=file.resolve(): raise ValueError(f"`{other}` and `{file}` would both become "
-                f"`{result}`: name the folder above both, or translate each with an `out` of its own")
-    if not any(o.source.exists() for o in jobs.values()): raise FileNotFoundError(f"`{'`, `'.join(map(str, sources))}`: "
-        "there is nothing of that name. Name image files, a folder, or a pattern in quotes")
+            if other!=file and other.resolve()!=file.resolve(): raise ValueError(
+                f"`{other}` and `{file}` would both become `{result}`: "
+                "name the folder above both, or translate each with its own `out`")
+    if not any(o.source.exists() for o in jobs.values()): raise FileNotFoundError(
+        f"`{'`, `'.join(map(str, sources))}`: there is nothing of that name. "
+        "Name image files, a folder, or a pattern in quotes")
     made = {os.path.realpath(o) for o in jobs}
     return [o for o in jobs.values() if os.path.realpath(o.source) not in made]
 
@@ -128,7 +130,7 @@ def _side(path):
 def is_done(
     job:Job, # See `find_images`
     size:int|None=None, # Pixels of the shorter side of the result; by default those of the source
-    newer_than:Iterable[str|Path]=(), # Files, besides the source, that are older than a valid result: those of the model
+    newer_than:Iterable[str|Path]=(), # Further files that are older than a valid result: those of the model
 )->bool:
     "Whether there is a valid result already"
     try:
@@ -154,7 +156,7 @@ def translate_files(
     overwrite:bool=False, # Whether to translate files that have a valid result
     newer_than:Iterable[str|Path]=(), # See `is_done`
     progress:Callable=iter, # Wraps the tiles of a large photograph, or the frames of a video
-)->Iterator[dict]: # A row a job: source, result, status (done, skipped, failed), problem, seconds, video (`translate_video`)
+)->Iterator[dict]: # source, result, status (done, skipped, failed), problem, seconds, video (see `translate_video`)
     "Translate files one after another"
     t([], to, size)                                                                     # check `to` and `size`
     def row(job):

@@ -38,7 +38,7 @@ def _ffmpeg(args, error, **pipes):
     with tempfile.TemporaryFile() as log:
         p = subprocess.Popen(args, stderr=log, start_new_session=True, **pipes)
         try:
-            with suppress(BrokenPipeError):                                             # it has ended, and the log says why
+            with suppress(BrokenPipeError):                                             # the log says why
                 yield p
                 if p.stdin: p.stdin.close()
             status = p.wait()
@@ -143,7 +143,7 @@ class Flicker:
     ):
         "Add the next frames"
         self.frames += len(x)
-        k = max(1, min(x.shape[1:3])//256)                                              # step of the grid in large frames
+        k = max(1, min(x.shape[1:3])//256)                                              # step of the grid
         pair = np.stack([x[:,::k,::k], y[:,::k,::k]])                                   # (2, n, h/k, w/k, 3)
         if self.last is not None: pair = np.concatenate([self.last, pair], 1)
         self.last = pair[:,-1:].copy()
