@@ -10,7 +10,7 @@ from cyclegan_fastai.use.translator import Translator
 from cyclegan_fastai.data.landscape import Scene, draw_scene
 from cyclegan_fastai.nets.models import init_gan, resnet_generator
 from cyclegan_fastai.core.photo import DamagedImage, as_photo, open_photo
-from cyclegan_fastai.use.tiles import spread, tiles, translate_pixels
+from cyclegan_fastai.use.tiles import sample_squares, tiles, translate_pixels
 
 root = Path(__file__).resolve().parents[1]
 
@@ -137,7 +137,7 @@ def test_statistics_are_those_of_the_middles():
 
 def test_samples_are_from_everywhere():
     x = np.arange(400*600).reshape(400, 600, 1)
-    rows,cols = np.divmod(spread(x, 64, 24)[:,16:-16,16:-16], 600)
+    rows,cols = np.divmod(sample_squares(x, 64, 24)[:,16:-16,16:-16], 600)
     assert rows.min()<60 and rows.max()>340 and cols.min()<60 and cols.max()>540
 
 def test_a_tiled_photograph_has_no_seams(translator):

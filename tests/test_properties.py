@@ -9,7 +9,7 @@ from PIL import Image
 from cyclegan_fastai.all import *
 from cyclegan_fastai.core.checks import check_number, check_whole
 from cyclegan_fastai.core.photo import as_photo, like, open_photo, scaled, split_alpha, to_rgb
-from cyclegan_fastai.use.tiles import pad_sides, spread, tiles, to_net, to_pixels, translate_pixels
+from cyclegan_fastai.use.tiles import pad_sides, sample_squares, tiles, to_net, to_pixels, translate_pixels
 
 def tried(examples, /, **kwargs):
     "So many examples, the same ones every time"
@@ -211,7 +211,7 @@ def test_sides_are_padded(h, w, multiple, least):
 
 @tried(60, h=ints(20, 700), w=ints(20, 700), n=ints(1, 40))
 def test_squares_from_all_over(h, w, n):
-    res = spread(noise(h, w, 3), 64, n)
+    res = sample_squares(noise(h, w, 3), 64, n)
     assert res.shape[1:]==(64,64,3) and 1<=len(res)<=4*n+4
 
 @tried(30, n=ints(1, 2), h=ints(1, 40), w=ints(1, 40))
