@@ -593,7 +593,7 @@ def test_show_batch_draws_a_over_b(tmp_path):
 @pytest.mark.parametrize('kwargs,message', [
     (dict(size=65), '`size` must be a multiple of 4 and at least 24.*got 65'), (dict(size=20), 'at least 24.*got 20'),
     (dict(size=64, load=60), r'`load` must be at least `size` \(64\), got 60'),
-    (dict(bs=0), '`bs` must be between 1 and the 3 pairs.*got 0'), (dict(bs=4), '`bs` must be between 1 and the 3 pairs.*got 4'),
+    (dict(bs=0), '`bs` must be a whole number ≥ 1, got 0'), (dict(bs=4), '`bs` must be between 1 and the 3 pairs.*got 4'),
     (dict(method='squash'), "`method` must be 'squish', 'crop' or 'pad', got 'squash'"),
     (dict(damaged='ignore'), "`damaged` must be 'error' or 'skip', got 'ignore'"),
     (dict(valid_pct=1), r'`valid_pct` must be a number in \[0, 1\), got 1'), (dict(valid_pct=-.1), 'got -0.1'),

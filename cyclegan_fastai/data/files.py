@@ -78,6 +78,13 @@ class UnpairedFiles:
             for k in 'AB':
                 for f in getattr(self, f'{split}_{k.lower()}'): yield split,k,f
 
+    def without(self,
+        bad, # Paths to leave out
+    )->UnpairedFiles:
+        "The same files but those in `bad`"
+        def rest(fns): return [f for f in fns if f not in bad]
+        return UnpairedFiles(*map(rest, (self.train_a, self.train_b, self.valid_a, self.valid_b)), self.domains)
+
 # %% ../../nbs/data/00_files.ipynb #5aab39c0
 def _split(files, folder, valid_pct, seed):
     "Training and validation part of `files`, by digests of `seed` and name; a single file is in both"
