@@ -21,7 +21,7 @@ def _image_axes(n_rows, n_cols, imsize, left, top):
         gridspec_kw=dict(left=left/(w+left), right=1, bottom=0, top=h/(h+top), wspace=.06, hspace=.06))
 
 def show_rows(
-    rows:dict, # Title → images, (n, 1 or 3, h, w) in [0, 1] or in [-1, 1]
+    rows:dict, # Title → images, (n, 1 or 3, h, w) in [0, 1] or in [-1, 1], or a list of such images
     max_n:int=8, # Largest number of columns
     signed:bool=False, # The images are in [-1, 1]
     imsize:float=1.4, # Inches an image
@@ -31,10 +31,10 @@ def show_rows(
     n = min(check_whole('max_n', max_n), min(map(len, rows.values())))
     fig,axs = _image_axes(len(rows), n, imsize, left=.25*any(rows), top=.25*bool(title))
     for ax_row,(name,images) in zip(axs, rows.items()):
-        images = images[:n].detach().float().cpu()
-        if signed: images = (images+1)/2
-        for ax,x in zip(ax_row, images.clamp(0,1)):
-            ax.imshow(x.permute(1,2,0).numpy(), cmap='gray', vmin=0, vmax=1)
+        for ax,x in zip(ax_row, images):
+            x = x.detach().float().cpu()
+            if signed: x = (x+1)/2
+            ax.imshow(x.clamp(0,1).permute(1,2,0).numpy(), cmap='gray', vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[], frame_on=False)
         ax_row[0].set_ylabel(name, fontsize=9)
     if title: fig.suptitle(title, fontsize=10, y=.995, va='top')
