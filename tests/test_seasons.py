@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pytest
 from PIL import Image
 
-from cyclegan_fastai import seasons as module
+import cyclegan_fastai.data.seasons as module
 from cyclegan_fastai.data.seasons import Scene, draw_scene, seasons, _pictures
 
 SIZES = dict(n_train=3, n_test=2, size=32, seed=5)

@@ -10,22 +10,23 @@ from fastai.vision.all import *
 __all__ = ['mnist', 'small_digits']
 
 # %% ../../nbs/data/09_digits.ipynb #3b26553c
-def _ranged(x): return x[:,None].float()/127.5 - 1
+def _signed(x): return x[:,None].float()/127.5 - 1 # [0, 255] → [-1, 1]
 
 def mnist(
-    n:int|None=None, # The first `n`; all 60,000
-    root:Path|str|None=None, # The files are in `root/MNIST/raw`, or will be; fastai's data folder
+    n:int|None=None, # Number of digits, from the first on; default all 60,000
+    root:Path|str|None=None, # The files are in `root/MNIST/raw`, or will be; default fastai's data folder
 )->tuple[Tensor,Tensor]: # Images, (n, 1, 28, 28) in [-1, 1], and labels, (n,)
-    "The training set of MNIST, LeCun et al. 1998, through torchvision; 11 MB are fetched at first use"
+    "The training set of MNIST, LeCun et al. 1998, through torchvision; downloads 11 MB at first use"
     from torchvision.datasets import MNIST
     root = Path(root or fastai_path('data'))
     try: data = MNIST(root, download=True)
-    except (RuntimeError, OSError) as e: raise ConnectionError(f"MNIST could not be fetched ({e}). `small_digits` needs no download. By hand: "
+    except (RuntimeError, OSError) as e: raise ConnectionError(
+        f"MNIST could not be downloaded ({e}). `small_digits` needs no download. By hand: "
         f"put {', '.join(o for o,_ in MNIST.resources)}, unpacked, into {root/'MNIST'/'raw'}") from e
-    return _ranged(data.data[:n]),data.targets[:n]
+    return _signed(data.data[:n]),data.targets[:n]
 
 def small_digits()->tuple[Tensor,Tensor]: # Images, (1797, 1, 8, 8) in [-1, 1], and labels, (1797,)
     "scikit-learn's digits, Alpaydin & Kaynak 1998; no download"
     from sklearn.datasets import load_digits
     data = load_digits()
-    return _ranged(tensor(data.images)*(255/16)),tensor(data.target).long()
+    return _signed(tensor(data.images)*(255/16)),tensor(data.target).long()
