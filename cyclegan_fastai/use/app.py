@@ -18,10 +18,10 @@ from ..data.landscape import Scene,draw_scene
 from .translator import Translator
 
 # %% auto #0
-__all__ = ['UPLOAD_KINDS', 'open_upload', 'draw_examples', 'about_model', 'translations', 'translator_app', 'launch_app']
+__all__ = ['open_upload', 'draw_examples', 'about_model', 'translations', 'translator_app', 'launch_app']
 
 # %% ../../nbs/use/08_app.ipynb #3c48715b
-UPLOAD_KINDS = ['JPEG','PNG','WebP','GIF','BMP','AVIF'] # What browsers show
+_UPLOAD_KINDS = ['JPEG','PNG','WebP','GIF','BMP','AVIF'] # What browsers show
 
 def open_upload(
     path:Path|str, # File that a visitor uploaded
@@ -31,18 +31,18 @@ def open_upload(
 )->Image.Image: # Of any mode, upright
     "Open an uploaded picture, or raise `DamagedImage` with a message for the visitor"
     path,most = Path(path),f'{max_pixels/1e6:g} megapixels'
-    kinds = f"{', '.join(UPLOAD_KINDS[:-1])} or {UPLOAD_KINDS[-1]}"
+    kinds = f"{', '.join(_UPLOAD_KINDS[:-1])} or {_UPLOAD_KINDS[-1]}"
     if not path.is_file(): raise DamagedImage("This picture is no longer here: choose it again.")
     mb = path.stat().st_size/1e6
     if mb>max_mb: raise DamagedImage(
         f"This picture has {mb:.1f} megabytes, and {max_mb:g} are allowed: choose a smaller one.")
     with path.open('rb') as f:
-        try: im = open_photo(f, max_pixels=max_pixels, formats=UPLOAD_KINDS)
+        try: im = open_photo(f, max_pixels=max_pixels, formats=_UPLOAD_KINDS)
         except NoImage: raise DamagedImage(f"This file can't be opened as a picture: choose a {kinds} file.") from None
         except TooManyPixels: raise DamagedImage(f"This picture has more than {most}: choose a smaller one.") from None
         except DamagedImage: raise DamagedImage("This picture is damaged: choose another.") from None
     if size and im.width*im.height*(size/min(im.size))**2>max_pixels: raise DamagedImage(
-        f"This picture is so narrow that at {size} pixels it would have more than {most}: choose another, or another size.")
+        f"This picture is so narrow that at {size} pixels it would have more than {most}: choose another picture.")
     return im
 
 # %% ../../nbs/use/08_app.ipynb #cd3f9860

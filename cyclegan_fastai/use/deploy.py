@@ -32,8 +32,8 @@ def _space_facts(t):
     name = 'cyclegan_fastai'
     meta = metadata(name)
     urls = dict(o.split(', ', 1) for o in meta.get_all('Project-URL') or [])
-    if 'Repository' not in urls: raise ValueError(f"the installed {name} doesn't say where its repository is, from which "
-        "a Space installs it: set `git_url` in settings.ini, and install again")
+    if 'Repository' not in urls: raise ValueError(f"the installed {name} doesn't say where its repository is, "
+        "from which a Space installs it: set `git_url` in settings.ini, and install again")
     python = '.'.join(map(str, sys.version_info[:2]))
     return dict(package=name, repository=urls['Repository'], license=meta['License-Expression'].lower(),
         gradio=version('gradio'), python=python, title=json.dumps(t.title, ensure_ascii=False))
@@ -51,13 +51,13 @@ def export_space(
         weights = t.save(folder/'model.safetensors', dtype)
         if set(t.domains)=={'summer','winter'}: draw_examples(folder/'examples')
         fill['card'] = _bare(model_card(t, [weights])) + '\n'
-        for source in _template('space').iterdir():
-            text = Template(source.read_text(encoding='utf-8')).substitute(fill)
-            (folder/source.name.removesuffix('.txt' if '.py.' in source.name else '')).write_text(text, encoding='utf-8')
+        for source in ('app.py.txt','requirements.txt','README.md'):
+            text = Template(_template('space', source).read_text(encoding='utf-8')).substitute(fill)
+            (folder/source.replace('.py.txt', '.py')).write_text(text, encoding='utf-8')
     return Path(out)
 
 # %% ../../nbs/use/10_deploy.ipynb #2419d822
-HANDLER = '''"What Lambda calls: an HTTP event in, a translated image out. MAX_PIXELS and ALLOW_ORIGIN come from the environment"
+HANDLER = '''"Answer HTTP events with translated images. MAX_PIXELS and ALLOW_ORIGIN come from the environment"
 from pathlib import Path
 from cyclegan_fastai.use.serverless import Service
 
@@ -94,7 +94,8 @@ def export_lambda(
         for o in MODULES:
             (to := folder/'cyclegan_fastai'/o).parent.mkdir(parents=True, exist_ok=True)
             to.write_bytes(files('cyclegan_fastai').joinpath(o).read_bytes())
-        for o in ('Dockerfile','requirements.txt','index.html'): (folder/o).write_bytes(_template('lambda', o).read_bytes())
+        copied = 'Dockerfile','requirements.txt','index.html'
+        for o in copied: (folder/o).write_bytes(_template('lambda', o).read_bytes())
         (folder/'handler.py').write_text(HANDLER, encoding='utf-8')
         (folder/'README.md').write_text(_readme(t), encoding='utf-8')
         (folder/'event.json').write_text(json.dumps(_event(t), indent=1), encoding='utf-8')

@@ -55,7 +55,7 @@ def _net(engine, what):
     "The PyTorch module in `engine`"
     if isinstance(engine, TorchEngine): return engine.net
     raise ValueError(
-        f"`t` must be a model in PyTorch to make {what} of it, got {type(engine).__name__}: load its `model.safetensors`")
+        f"`t` must be a model in PyTorch to make {what}, got {type(engine).__name__}: load its `model.safetensors`")
 
 # %% ../../nbs/use/06_export.ipynb #94b7485b
 def _onnx(net):

@@ -13,8 +13,8 @@ from ..core.photo import DamagedImage,NoImage,TooManyPixels,open_photo,scaled,to
 from .translator import Translator
 
 # %% auto #0
-__all__ = ['PAYLOAD', 'BODY_KINDS', 'FORMATS', 'Refused', 'read_event', 'make_event', 'read_body', 'open_body', 'check_size',
-           'encode', 'answer', 'translate_body', 'respond', 'Service']
+__all__ = ['PAYLOAD', 'FORMATS', 'Refused', 'read_event', 'make_event', 'read_body', 'open_body', 'check_size', 'encode',
+           'answer', 'translate_body', 'respond', 'Service']
 
 # %% ../../nbs/use/09_serverless.ipynb #70f95220
 class Refused(Exception):
@@ -83,8 +83,9 @@ def _check_body(body, kind):
     if not isinstance(body, str): raise Refused(400, f"`body` must be a string, got {_shown(body)}")
     if len(body)>PAYLOAD: raise Refused(413,
         f"the body has {len(body)/2**20:.1f} MB, and Lambda carries 6, 4.5 MB of image: send a smaller one")
-    if kind and not kind.startswith('image/') and kind not in ('application/json','application/octet-stream'): raise Refused(415,
-        f"the content type is {_shown(kind)}, and must be application/json or an image's (curl: -H 'content-type: image/jpeg')")
+    if not kind or kind.startswith('image/') or kind in ('application/json','application/octet-stream'): return
+    raise Refused(415, f"the content type is {_shown(kind)}, and must be application/json or an image's "
+        "(curl: -H 'content-type: image/jpeg')")
 
 def read_body(
     event:dict, # See `read_event`
@@ -95,24 +96,25 @@ def read_body(
     _check_body(body, kind)
     data = _unbase64(body) if event.get('isBase64Encoded') is True else body
     data,options = _json(data) if kind=='application/json' or data[:1] in ('{', b'{') else (data, {})
-    if not data: raise Refused(400, '`image` is empty: send the bytes of a file as the body, or JSON, {"image": "<base64>"}')
+    if not data: raise Refused(400,
+        '`image` is empty: send the bytes of a file as the body, or JSON, {"image": "<base64>"}')
     if isinstance(data, str): raise Refused(400, "`image` came as text, and its bytes are lost: "
         'list `*/*` under the API\'s binary media types, or send JSON, {"image": "<base64>"}')
     return data,options
 
 # %% ../../nbs/use/09_serverless.ipynb #60768167
-BODY_KINDS = 'PNG','JPEG','WEBP','GIF','BMP','TIFF'
+_BODY_KINDS = 'PNG','JPEG','WEBP','GIF','BMP','TIFF'
 
 def open_body(
     data:bytes, # Content of an image file, from a request
     most:int=25_000_000, # Limit in pixels; reading takes up to 20 bytes for each
 )->Image.Image: # Of any mode, upright
     "Open the image in a request, or raise `Refused`"
-    try: return open_photo(io.BytesIO(data), max_pixels=most, name='image', formats=BODY_KINDS)
+    try: return open_photo(io.BytesIO(data), max_pixels=most, name='image', formats=_BODY_KINDS)
     except NoImage: raise Refused(400,
-        f"`image` is no image that can be read here: send one of {', '.join(BODY_KINDS)}") from None
+        f"`image` is no image that can be read here: send one of {', '.join(_BODY_KINDS)}") from None
     except TooManyPixels: raise Refused(413,
-        f"`image` has more than {most/1e6:g} megapixels, which is too much to be read here: send a smaller one") from None
+        f"`image` has more than {most/1e6:g} megapixels, the limit here: send a smaller one") from None
     except DamagedImage as e: raise Refused(400, str(e)) from None
 
 # %% ../../nbs/use/09_serverless.ipynb #fa3f46ec
@@ -125,7 +127,8 @@ def check_size(
 )->int|None: # `size` as a number
     "Raise `Refused` for results that are too large"
     if isinstance(size, str) and re.fullmatch('[0-9]{1,6}', size): size = int(size)
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 4<=size<10**6): raise Refused(400,
+    whole = isinstance(size, int) and not isinstance(size, bool)
+    if size is not None and not (whole and 4<=size<10**6): raise Refused(400,
         f"`size` must be a whole number of at least 4, the pixels of the shorter side, got {_shown(size)}")
     if _pixels(im, size)<=most: return size
     fits = next((o for o in range(math.isqrt(most), 3, -1) if _pixels(im, o)<=most), None)
@@ -169,7 +172,8 @@ def translate_body(
     format:str='png', # 'png', 'jpeg' or 'webp'
 )->dict: # See `answer`
     "Translate the image in a request"
-    if format not in list(FORMATS): raise Refused(400, f"`format` must be one of {', '.join(FORMATS)}, got {_shown(format)}")
+    if format not in list(FORMATS): raise Refused(400,
+        f"`format` must be one of {', '.join(FORMATS)}, got {_shown(format)}")
     choices = [o for o in t.domains if o in t.engines]
     if to is not None and to not in choices: raise Refused(400,
         f"`to` must be {' or '.join(map(repr, choices))}, got {_shown(to)}")
@@ -237,6 +241,7 @@ class Service:
         except Refused as e: res = answer(e.status, dict(error=str(e)), **e.headers)
         except Exception:
             traceback.print_exc()
-            res = answer(500, dict(error="something is wrong here, and not with what you sent: the function's log says what"))
+            what = "something is wrong here, and not with what you sent: the function's log says what"
+            res = answer(500, dict(error=what))
         if self.origin: res['headers']['access-control-allow-origin'] = self.origin
         return res

