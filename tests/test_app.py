@@ -9,6 +9,7 @@ from PIL import Image
 pytest.importorskip('gradio', reason='no Gradio: install the extra [app]')
 
 from cyclegan_fastai.use.app import *
+from cyclegan_fastai.use.deploy import export_space
 from cyclegan_fastai.core.photo import DamagedImage
 from cyclegan_fastai.use.translator import Translator
 from cyclegan_fastai.data.landscape import Scene, draw_scene
@@ -119,7 +120,7 @@ def png_header(w, h):
     head = struct.pack('>IIBBBBB', w, h, 8, 2, 0, 0, 0)
     return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b'')
 
-NO_PICTURE = 'This is no picture that can be opened here: choose a JPEG, PNG, WebP, GIF, BMP or AVIF file.'
+NO_PICTURE = "This file can't be opened as a picture: choose a JPEG, PNG, WebP, GIF, BMP or AVIF file."
 LARGE, DAMAGED = 'This picture has more than 1 megapixels: choose a smaller one.', 'This picture is damaged: choose another.'
 hostile = dict(
     empty=('empty.png', lambda: b'', NO_PICTURE),
@@ -149,7 +150,7 @@ def test_a_hostile_upload_gets_one_clear_message(page, name):
 def test_a_strip_may_not_grow(page):
     strip = encoded(Image.new('L', (20_000,2)))
     event,text = ask(page, 'strip.png', strip, THERE, 'trained') # 32 × 320,000 pixels
-    assert event=='error' and 'it is so narrow' in text and clear_of_paths(text)
+    assert event=='error' and 'is so narrow that at 32 pixels' in text and clear_of_paths(text)
     assert ask(page, 'strip.png', strip)[0]=='complete'
 
 def test_what_was_not_uploaded_is_not_read(page, translator):

@@ -8,7 +8,8 @@ import numpy as np, pytest, torch
 from PIL import Image
 from torch import nn
 from cyclegan_fastai.all import *
-from cyclegan_fastai import app, batch, cli, export, serverless, web
+from cyclegan_fastai import cli
+from cyclegan_fastai.use import app, batch, deploy, export, serverless, web
 from cyclegan_fastai.use.engines import TorchEngine
 from cyclegan_fastai.use.tiles import translate_pixels
 
@@ -287,7 +288,7 @@ vary('translate_pixels', px, 'x', [None, np.zeros((16,16,3), np.uint8), np.zeros
 for o in ('whole','tile'): vary('translate_pixels', px, o, [*odd, 0], 'pass')
 vary('translate_pixels', px, 'tile', [66], 'pass 64')
 for name,f in dict(export_safetensors=export.export_safetensors, export_onnx=export.export_onnx, export_torchscript=export.export_torchscript, export_web=web.export_web,
-                   export_lambda=serverless.export_lambda).items():
+                   export_lambda=deploy.export_lambda).items():
     vary(name, lambda w,out,f=f: f(w.t, out), 'out', no_path)
     row(f'{name} over what is there', lambda w,f=f: f(w.t, 'x'), FileExistsError, '`out` x', 'pass another', make=lambda: put('x', 'mine'))
     row(f'{name} below a file', lambda w,f=f: f(w.t, 'x/y'), OSError, '`x`', 'choose a folder', make=lambda: put('x', 'mine'))

@@ -9,7 +9,8 @@ import numpy as np, pytest
 from packaging.requirements import Requirement
 from PIL import Image
 from cyclegan_fastai.use.translator import Translator
-from cyclegan_fastai.use.serverless import PAYLOAD, Service, export_lambda, make_event
+from cyclegan_fastai.use.deploy import export_lambda
+from cyclegan_fastai.use.serverless import PAYLOAD, Service, make_event
 
 pytest.importorskip('onnxscript', reason='no ONNX exporter: install the extra [onnx]')
 

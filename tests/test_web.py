@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 import numpy as np, pytest
 from PIL import Image
 
-from cyclegan_fastai import web
+from cyclegan_fastai.use import web
 from cyclegan_fastai.use.translator import Translator
 from cyclegan_fastai.use.web import export_web, fetch_ort, read_ort
 
-templates = Path(web.__file__).parent/'templates'/'web'
+templates = Path(web.__file__).parents[1]/'templates'/'web'
 ours = sorted(o for o in templates.rglob('*') if o.suffix in ('.html','.js','.css','.svg'))
 
 @pytest.fixture(scope='session')

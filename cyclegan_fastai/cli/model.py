@@ -68,8 +68,8 @@ _FORMATS = {
     'safetensors': ('export', 'Load it with `Translator.load({out!r})`.'),
     'torchscript': ('export', 'Load it with `torch.jit.load`, or in C++ with libtorch.'),
     'web': ('web', 'Look at it: python -m http.server -d {out}, then open http://localhost:8000'),
-    'space': ('app', 'Try it: python {out}/app.py. Push the folder to a Hugging Face Space to publish it.'),
-    'lambda': ('serverless', 'Build and deploy it as {out}/README.md says.')}
+    'space': ('deploy', 'Try it: python {out}/app.py. Push the folder to a Hugging Face Space to publish it.'),
+    'lambda': ('deploy', 'Build and deploy it as {out}/README.md says.')}
 
 @model_app.command()
 def export(

@@ -1,7 +1,7 @@
-// The page: where pictures come from, what is asked of the worker, what is shown
+// The page: it takes pictures, sends them to the worker, and shows the results
 import {onWhite} from './pixels.js'
 
-const MEGABYTES = 60 // more than a camera gives, less than a browser dies of
+const MEGABYTES = 60 // larger than a camera's files, small enough for a browser
 const SIZES = [64, 128, 256, 384, 512], DEFAULT = 256
 
 const $ = id => document.getElementById(id)
@@ -9,7 +9,7 @@ const show = (id, yes = true) => { $(id).hidden = !yes }
 const hide = (...ids) => ids.forEach(o => show(o, false))
 const make = (tag, props = {}, ...inside) => { const o = Object.assign(document.createElement(tag), props); o.append(...inside); return o }
 const chosen = name => document.querySelector(`input[name=${name}]:checked`)?.value
-const context = canvas => canvas.getContext('2d', {willReadFrequently: true}) // in memory: no graphics card rounds its own way
+const context = canvas => canvas.getContext('2d', {willReadFrequently: true}) // in memory, because graphics cards round differently
 
 const RESULT = ['after', 'divider', 'tag-before', 'tag-after', 'result']
 
@@ -34,7 +34,7 @@ async function decode(blob, name) {
   catch { throw Error(`“${name}” can't be read as an image by this browser: choose a JPEG, a PNG or a WebP.`) }
 }
 
-// By halves first, for no browser looks at all pixels when it makes a picture much smaller
+// Halves the picture first, because browsers skip pixels when they make a picture much smaller
 function drawn(image, w, h, paper) {
   const half = image.width > 2 * w && image.height > 2 * h
   const canvas = make('canvas', {width: half ? Math.ceil(image.width / 2) : w, height: half ? Math.ceil(image.height / 2) : h}), c = context(canvas)
@@ -44,7 +44,7 @@ function drawn(image, w, h, paper) {
   return half ? drawn(canvas, w, h) : canvas
 }
 
-// {pixels, w, h} with colours on white and the alpha beside them
+// {pixels, w, h}: colours on white, with the original alpha
 function shrunk(image, longest) {
   const k = Math.min(1, longest / Math.max(image.width, image.height))
   const w = Math.max(1, Math.round(image.width * k)), h = Math.max(1, Math.round(image.height * k))
@@ -66,7 +66,7 @@ function paint(id, {pixels, w, h}) {
 let worker, pending
 
 function stop(why = null) {
-  if (!pending) return                                           // with all that it has loaded
+  if (!pending) return                                           // with everything it has loaded
   worker.terminate()
   const reject = pending
   worker = pending = null
@@ -74,7 +74,7 @@ function stop(why = null) {
 }
 
 function ask(job, progress) {
-  stop()                                                         // the newest wish counts
+  stop()                                                         // only the newest request counts
   worker ??= new Worker(new URL('worker.js', import.meta.url), {type: 'module'})
   return new Promise((resolve, reject) => {
     pending = reject
@@ -89,7 +89,7 @@ function ask(job, progress) {
   })
 }
 
-// How far it is: bytes while something loads, seconds while something is computed
+// Progress: bytes while something loads, seconds while something is computed
 function follow() {
   let since, timer
   const tick = () => { $('clock').textContent = `${((performance.now() - since) / 1000).toFixed(1)} s` }
@@ -111,14 +111,14 @@ async function translated({pixels, w, h}, to) {
 
 const other = to => model.domains.find(o => o !== to)
 
-// Right of the line: the translation, or that translated back
+// What is right of the line: the translation, or its translation back
 async function shot(name, to) {
   if (name === 'there') return translated(shots.original, to)
   const {pixels, w, h} = shots.there
   return translated({pixels: onWhite(pixels), w, h}, other(to))
 }
 
-// The translation didn't come: null if a newer wish has taken over, 'stopped', or an error
+// When a translation fails: `e` is null if a newer request took over, 'stopped', or an error
 function without(e) {
   if (!e) return
   if (e === 'stopped') { say('Stopped.'); hide('progress', 'stop'); state('stopped') } else fail(e)
@@ -135,7 +135,7 @@ async function view() {
   $('after').setAttribute('aria-label', `The translation: ${label}`)
   $('tag-after').textContent = label
   await offer(`${source.name.replace(/\.\w+$/, '')}-${label.replace(/[^\p{L}\d]+/gu, '-')}.png`)
-  if (pending) return                                            // a newer wish
+  if (pending) return                                            // a newer request
   hide('progress', 'stop')
   for (const o of RESULT) show(o)
   say(`${w} × ${h} pixels in ${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`)
@@ -167,7 +167,7 @@ async function open(blob, name, domain) {
   closeCamera()
   try {
     const image = await decode(blob, name)
-    if (wish !== mine) return                                    // another was chosen meanwhile
+    if (wish !== mine) return                                    // another picture was chosen meanwhile
     source = {image, name}
   } catch (e) { return fail(e) }
   const radio = domain && document.querySelector(`input[name=to][value="${CSS.escape(other(domain))}"]`)
@@ -237,7 +237,7 @@ async function start() {
   if (query.has('theme')) document.documentElement.dataset.theme = query.get('theme')
   hide('asleep')
   document.querySelector('main').hidden = false
-  const response = await fetch('model.json', {cache: 'no-cache'}) // it may have been exported anew
+  const response = await fetch('model.json', {cache: 'no-cache'}) // it may have been exported again
   if (!response.ok) throw Error(`“model.json” is missing (${response.status}): the folder is incomplete, export it once more.`)
   model = await response.json()
 

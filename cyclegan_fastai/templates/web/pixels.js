@@ -1,19 +1,19 @@
-// From pixels to numbers and back, to the last level as Translator does it
+// From pixels to numbers and back, with the same results as Translator
 
-const MULTIPLE = 4, LEAST = 16 // of the sides that the network takes
+const MULTIPLE = 4, LEAST = 16 // what the sides of the network's input must be
 const SCALE = Float32Array.from({length: 256}, (_, v) => Math.fround(v / 127.5) - 1)
 
-// Side `n` as the network takes it
+// Side `n`, padded for the network
 const padded = n => Math.max(Math.ceil(n / MULTIPLE) * MULTIPLE, LEAST)
 
-// Which pixel of `n` stands at place `i`, to the right of them or not: reflection, without repeating the edge
+// The index among `n` pixels for place `i`, which may lie beyond them: reflection without repeating the edge
 export function reflect(i, n) {
   if (n === 1) return 0
   const round = 2 * (n - 1), k = i % round
   return k < n ? k : round - k
 }
 
-// What is transparent on white; its alpha is kept
+// Transparent pixels on white; alpha is kept
 export function onWhite(rgba) {
   const out = new Uint8ClampedArray(rgba)
   for (let i = 0; i < out.length; i += 4) {
@@ -37,7 +37,7 @@ export function toNetwork(rgba, w, h) {
   return {numbers, width, height}
 }
 
-// The network's output as pixels, without what was padded, with the alpha of `rgba`
+// The network's output as pixels, without the padding, with the alpha of `rgba`
 export function toPixels(numbers, width, height, rgba, w, h) {
   const out = new Uint8ClampedArray(rgba), plane = width * height // it rounds half to even, as NumPy does
   for (let y = 0, o = 0; y < h; y++)

@@ -1,4 +1,4 @@
-// The network at work, beside the page, so that the page stays awake
+// Runs the network in a thread of its own, so that the page stays responsive
 import {toNetwork, toPixels} from './pixels.js'
 
 const sessions = {}
@@ -6,7 +6,7 @@ let runtime
 
 const tell = (step, done, total) => postMessage({step, done, total})
 
-// The bytes of a file of this folder; `step` is what to say meanwhile, `size` how many there are
+// The bytes of a file of this folder; `step` is the message shown meanwhile, `size` the expected number of bytes
 async function bytes(file, step, size) {
   const gone = () => { throw Error(`“${file}” can't be reached: is the server still there?`) }
   const response = await fetch(file, {cache: 'no-cache'}).catch(gone)
@@ -16,7 +16,7 @@ async function bytes(file, step, size) {
   return new Uint8Array(await new Blob(parts).arrayBuffer())
 }
 
-// Some servers unpack what ends with .gz, others don't
+// Some servers unpack .gz files, others don't
 async function unpacked(x) {
   if (x[0] !== 0x1f || x[1] !== 0x8b) return x
   return new Uint8Array(await new Response(new Blob([x]).stream().pipeThrough(new DecompressionStream('gzip'))).arrayBuffer())
@@ -29,7 +29,7 @@ async function startRuntime({js, wasm, bytes: size}) {
   let ort
   try { ort = await import(`./${js}`) } catch { throw Error(`“${js}” is missing or damaged: the folder is incomplete, export it once more.`) }
   ort.env.logLevel = 'error'
-  ort.env.wasm.numThreads = 1 // more would ask the server for special headers
+  ort.env.wasm.numThreads = 1 // more threads would need special headers from the server
   ort.env.wasm.wasmBinary = await unpacked(binary)
   return ort
 }
