@@ -161,6 +161,22 @@ def test_goes_on_under_fastai_callbacks(data, tmp_path):
     learn.fit(3, start_epoch=1, cbs=[SaveModelCallback('valid_cycle', comp=np.less), ShowGraphCallback()])
     assert len(learn.recorder.values)==2 and learn.epochs_done==3
 
+class SaveWithin(Callback):
+    order = 100
+    def after_batch(self):
+        if self.training and (self.epoch,self.iter)==(1,1): self.learn.save('within')
+
+def test_goes_on_exactly_within_an_epoch(data, tmp_path):
+    "From a checkpoint between two batches; from one that was loaded and saved again; and after `lr_find`"
+    learn = make(data, tmp_path, seed=5, **options)
+    fit(learn, 'flat_lin', cbs=SaveWithin())
+    expected = state(learn)
+    for again in (lambda o: o, lambda o: o.load(o.save('again').stem), lambda o: (o.lr_find(num_it=3, show_plot=False), o)[1]):
+        other = again(make(data, tmp_path, seed=99, **options).load('within'))
+        assert (other.epochs_done,other.batches_done)==(1,2)
+        fit(other, 'flat_lin', start_epoch=other.epochs_done)
+        same(expected, state(other))
+
 @pytest.mark.parametrize('used', [False, True])
 @pytest.mark.parametrize('bar', [False, True])
 def test_lr_find_leaves_no_trace(data, tmp_path, used, bar):
