@@ -140,7 +140,8 @@ def load(self:GameLearner, file, device=None, with_opt=True, strict=True, weight
 @patch
 def _restore(self:GameLearner, state, file):
     self.position.unfinished = None
-    if 'callbacks' not in state: return warn(f"`{file}` holds weights alone: the rest stays as it is")
+    alone = f"`{file}` holds weights alone: optimizer, pools and random states stay as they are"
+    if 'callbacks' not in state: return warn(alone)
     if self.opt is None: self.create_opt()
     try: self.opt.load_state_dict(state['opt'])
     except (KeyError, ValueError) as e: raise ValueError(f"`{file}` holds the state of another optimizer: "
