@@ -171,7 +171,7 @@ def test_goes_on_exactly_within_an_epoch(data, tmp_path):
     learn = make(data, tmp_path, seed=5, **options)
     fit(learn, 'flat_lin', cbs=SaveWithin())
     expected = state(learn)
-    for again in (lambda o: o, lambda o: o.load(o.save('again').stem), lambda o: (o.lr_find(num_it=3, show_plot=False), o)[1]):
+    for again in (lambda o: o, lambda o: o.load(o.save('again').stem), lambda o: (o.lr_find(num_it=12, stop_div=False, show_plot=False), o)[1]):
         other = again(make(data, tmp_path, seed=99, **options).load('within'))
         assert (other.epochs_done,other.batches_done)==(1,2)
         fit(other, 'flat_lin', start_epoch=other.epochs_done)
