@@ -88,7 +88,7 @@ def test_a_pooled_fake_keeps_its_label(digits):
     class Keep(Callback):
         order = AlternatingTrainer.order+1
         def after_pred(self):
-            if self.training: seen.append(self.learn.pred['shown']['fake_seen'])
+            if self.training: seen.append(self.learn.pred['pooled']['fake_seen'])
     learn = quietly(gan_learner((x,y), game, lr=[0.,1e-3], pool_size=10), 6, cbs=Keep())
     shown = torch.cat(seen)
     torch.testing.assert_close(shown[:,0,0,0], shown[:,1:,0,0].argmax(1)/10)

@@ -5,17 +5,36 @@
 # %% ../../nbs/game/04_learner.ipynb #e2b9b9d5
 from __future__ import annotations
 from fastai.vision.all import *
-from ..core.checks import *
-from ..nets.models import *
-from ..core.photo import *
+from ..core.checks import check_whole
+from ..core.photo import as_photo,to_rgb
+from ..data.show import show_play
+from ..nets.models import init_gan,patch_critic,resnet_generator
 from ..use.engines import TorchEngine
 from ..use.translator import Translator
-from .game import *
+from .game import CycleGAN
 from .gamelearner import *
-from ..data.show import show_play
 
 # %% auto #0
-__all__ = ['CycleGANLearner', 'cyclegan_learner']
+__all__ = ['cyclegan_game', 'CycleGANLearner', 'cyclegan_learner']
+
+# %% ../../nbs/game/04_learner.ipynb #a7c1413f
+def cyclegan_game(
+    n_blocks:int=6, # Residual blocks; the paper has 9 from 256×256 on
+    nf:int=64, # Channels of the generators' first convolution
+    critic_nf:int|None=None, # Of the critics'; `nf`
+    norm:Callable=nn.InstanceNorm2d, # Called with the number of channels
+    dropout:float=0., # Probability in the residual blocks
+    up:str='transposed', # How generators double: 'transposed' or 'resize'
+    adversarial:str='least_squares', # 'least_squares', 'cross_entropy', 'minimax', 'hinge' or 'wasserstein'
+    lambda_cycle:float=10., # λ of Eq. 3 of the paper
+    lambda_identity:float=5., # Weight of the identity terms; the paper's 0.5 λ
+    lambda_consistency:float=0., # Weight of the critics' consistency terms; Zhang et al. 2019 has 10
+)->CycleGAN:
+    "Make the networks, initialised, and the losses of Zhu et al. 2017, arXiv 1703.10593"
+    if critic_nf is not None: check_whole('critic_nf', critic_nf, 1, 1024)
+    nets = [resnet_generator(n_blocks, nf, norm=norm, dropout=dropout, up=up) for _ in 'ab']
+    nets += [patch_critic(ifnone(critic_nf, nf), norm=norm) for _ in 'ab']
+    return CycleGAN(*map(init_gan, nets), adversarial, lambda_cycle, lambda_identity, lambda_consistency)
 
 # %% ../../nbs/game/04_learner.ipynb #3e6dbed1
 class CycleGANLearner(GameLearner):
@@ -24,11 +43,12 @@ class CycleGANLearner(GameLearner):
     def domains(self): return getattr(self.dls, 'domains', ('A','B'))
 
 def _begin(family, schedule):
-    "Where a schedule begins"
+    "Value of a schedule at the beginning"
     try: return float(schedule(0.))
-    except Exception as e: raise ValueError(f"`lambda_{family}` must be a number, or a function of progress in [0, 1] that gives one, such as "
-        f"`SchedLin(10, 1)`: at 0 it fails ({e})") from None
+    except Exception as e: raise ValueError(f"`lambda_{family}` must be a number, or a function of progress in [0, 1] "
+        f"that gives one, such as `SchedLin(10, 1)`: at 0 it fails ({e})") from None
 
+# %% ../../nbs/game/04_learner.ipynb #341f67ad
 @delegates(game_learner, but=['game','schedules','cls'])
 def cyclegan_learner(
     dls:DataLoaders, # Batches `(real_a, real_b)`, as from `UnpairedDataLoaders`
@@ -40,21 +60,18 @@ def cyclegan_learner(
     up:str='transposed', # How generators double: 'transposed' or 'resize'
     adversarial:str='least_squares', # 'least_squares', 'cross_entropy', 'minimax', 'hinge' or 'wasserstein'
     lambda_cycle:float|Callable=10., # λ of Eq. 3 of the paper; a number, or a schedule such as `SchedLin(10, 1)`
-    lambda_identity:float|Callable=5., # Likewise; the paper's 0.5 λ
-    lambda_consistency:float|Callable=0., # Likewise, for the critics; Zhang et al. 2019 has 10
+    lambda_identity:float|Callable=5., # Weight of the identity terms, likewise; the paper's 0.5 λ
+    lambda_consistency:float|Callable=0., # Weight of the critics' consistency terms, likewise; Zhang et al. 2019 has 10
     **kwargs
 )->CycleGANLearner:
-    "A learner for unpaired translation, with the networks and losses of Zhu et al. 2017, arXiv 1703.10593"
+    "Make a learner for unpaired translation, with the networks and losses of Zhu et al. 2017, arXiv 1703.10593"
     if getattr(dls, 'n_inp', 0)!=2: raise TypeError("`dls` must give batches of two images, `(real_a, real_b)`: make it with "
         "`UnpairedDataLoaders` or `UnpairedBlock`; where loaders of your own give pairs, say so with `dls.n_inp = 2`")
     lambdas = dict(cycle=lambda_cycle, identity=lambda_identity, consistency=lambda_consistency)
     schedules = {k:f for k,f in lambdas.items() if callable(f)}
     start = {f'lambda_{k}': _begin(k, f) if callable(f) else f for k,f in lambdas.items()}
-    if critic_nf is not None: check_whole('critic_nf', critic_nf, 1, 1024)
     if n_blocks is None: n_blocks = 9 if getattr(dls, 'size', 64)>=256 else 6
-    nets = [resnet_generator(n_blocks, nf, norm=norm, dropout=dropout, up=up) for _ in 'ab']
-    nets += [patch_critic(ifnone(critic_nf, nf), norm=norm) for _ in 'ab']
-    game = CycleGAN(*map(init_gan, nets), adversarial=adversarial, **start)
+    game = cyclegan_game(n_blocks, nf, critic_nf, norm, dropout, up, adversarial, **start)
     return game_learner(dls, game, schedules=schedules, cls=CycleGANLearner, **kwargs)
 
 # %% ../../nbs/game/04_learner.ipynb #d1d92dad
@@ -63,18 +80,18 @@ def play(self:CycleGANLearner,
     real_a:Tensor, # Images of A, (n, 3, h, w) in [-1, 1]
     real_b:Tensor, # Images of B, likewise
 )->dict: # See `CycleGAN.forward`
-    "Everything the generators make of a batch, for looking at"
+    "Everything that the generators make from a batch, in evaluation mode"
     with self.evaluating() as game: return game(real_a.to(game.device), real_b.to(game.device))
 
 @patch
 def show_results(self:CycleGANLearner,
     ds_idx:int=1, # 0: training set, 1: validation set
-    dl=None, # A loader, instead
+    dl=None, # A loader instead of `ds_idx`
     max_n:int=6, # Images a row
-    shuffle:bool=False, # Other images each time
+    shuffle:bool=False, # Different images each time
     **kwargs # To `show_play`
 ):
-    "Real, translated, and there and back again; both ways"
+    "Show real images, their translations and these translated back, in both directions"
     check_whole('max_n', max_n)
     check_whole('ds_idx', ds_idx, 0, len(self.dls.loaders)-1)
     if dl is None: dl = self.dls[ds_idx]
@@ -84,24 +101,26 @@ def show_results(self:CycleGANLearner,
 # %% ../../nbs/game/04_learner.ipynb #03b0af04
 def _translator(learn, game, device=None, convert=noop):
     a,b = learn.domains
-    return Translator({o: TorchEngine(convert(net), device or str(game.device)) for o,net in ((a, game.generator_b2a), (b, game.generator_a2b))},
-                      (a,b), getattr(learn.dls, 'size', None))
+    nets = {a: game.generator_b2a, b: game.generator_a2b}
+    engines = {k: TorchEngine(convert(o), device or str(game.device)) for k,o in nets.items()}
+    return Translator(engines, (a,b), getattr(learn.dls, 'size', None))
 
 @patch
 def predict(self:CycleGANLearner,
-    image, # Path, PIL image, array or tensor, (h, w, 3), (3, h, w) or (h, w): floats in [0, 1], integers in [0, 255]
+    image, # Path, PIL image, array or tensor; (h, w, 3), (3, h, w) or (h, w), floats in [0, 1] or integers in [0, 255]
     to:str|None=None, # Name of the domain to translate to; B
-    size:int|None=None, # Pixels of the shorter side; the training size, or the image's own where the `dls` don't know
+    size:int|None=None, # Pixels of the shorter side; the training size, or the image's own if the `dls` have none
 )->PILImage: # Same proportions
     "Translate one image"
-    with self.evaluating() as game: return PILImage(to_rgb(_translator(self, game)(as_photo(image), to, size or getattr(self.dls, 'size', None))))
+    size = size or getattr(self.dls, 'size', None)
+    with self.evaluating() as game: return PILImage(to_rgb(_translator(self, game)(as_photo(image), to, size)))
 
 @patch
 def translator(self:CycleGANLearner,
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the learner's
-    about:dict|None=None, # What else to say of the model, such as recipe and scores
+    about:dict|None=None, # More about the model, such as recipe and scores
 )->Translator:
-    "A copy of the generators, averaged if there are averages, to translate with and to save"
+    "Copy the generators, averaged ones if there are any, to translate with and to save"
     with self.evaluating() as game: t = _translator(self, game, device, deepcopy)
     t.about = about or {}
     return t
