@@ -10,7 +10,7 @@ from fastai.learner import load_learner
 from fastai.torch_core import TensorImage
 from PIL import Image
 
-from cyclegan_fastai import features as features_module
+from cyclegan_fastai.measure import features as features_module
 from cyclegan_fastai.data.unpaired import UnpairedDataLoaders, load_images
 from cyclegan_fastai.measure.evaluation import Probe, evaluate, split_distances, translators
 from cyclegan_fastai.measure.features import Features, FeatureSet, get_features, inception_features, lite0_features
