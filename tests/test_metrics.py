@@ -12,7 +12,7 @@ from PIL import Image
 
 from cyclegan_fastai.measure import features as features_module
 from cyclegan_fastai.data.unpaired import UnpairedDataLoaders, load_images
-from cyclegan_fastai.measure.evaluation import Probe, evaluate, split_distances, translators
+from cyclegan_fastai.measure.evaluation import evaluate, translators
 from cyclegan_fastai.measure.features import Features, FeatureSet, get_features, inception_features, lite0_features
 from cyclegan_fastai.data.files import image_files
 from cyclegan_fastai.game.learner import cyclegan_learner

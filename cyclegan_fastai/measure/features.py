@@ -12,7 +12,7 @@ from fastai.vision.all import *
 from ..core.checks import *
 
 # %% auto #0
-__all__ = ['Features', 'lite0_features', 'inception_features', 'get_features', 'FeatureSet']
+__all__ = ['Features', 'lite0_features', 'inception_features', 'get_features', 'FeatureSet', 'Probe']
 
 # %% ../../nbs/measure/00_features.ipynb #34999497
 class Features(nn.Module):
@@ -137,3 +137,23 @@ def embed(self:Features,
         torch.save(vectors, partial_fn)
         partial_fn.replace(fn)
     return FeatureSet(vectors, self.name)
+
+# %% ../../nbs/measure/00_features.ipynb #51a4c36d
+class Probe:
+    "Logistic regression on features of two domains, which scores how much an image looks like B"
+    def __init__(self,
+        a:FeatureSet, # Features of real training images of A
+        b:FeatureSet, # Features of real training images of B
+        C:float=.01, # Inverse strength of regularisation
+    ):
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+        x = torch.cat(a.pair(b)).numpy()                                  # (n_a + n_b, d)
+        y = np.repeat([0,1], [len(a),len(b)])
+        self.model = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000, class_weight='balanced')).fit(x, y)
+
+    def __call__(self,
+        x:FeatureSet, # Features of the images to judge
+    )->Tensor: # (n,), positive for B
+        return torch.from_numpy(self.model.decision_function(x.vectors.numpy()))
