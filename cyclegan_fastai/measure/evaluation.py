@@ -31,20 +31,18 @@ def translators(
     "Both maps of a model, from any number of images on the CPU to images on the CPU"
     _check_model(model)
     def batched(f): return lambda x: torch.cat([f(o).detach().float().cpu() for o in x.split(bs)])
-    if not hasattr(model, 'evaluating'):
-        yield tuple(map(batched, model))
-        return
-    with model.evaluating() as game:
-        def on_device(f): return lambda x: f(x.to(game.device))
-        yield batched(on_device(game.generator_a2b)), batched(on_device(game.generator_b2a))
+    if hasattr(model, 'evaluating'):
+        with model.evaluating() as game:
+            def on_device(f): return lambda x: f(x.to(game.device))
+            yield batched(on_device(game.generator_a2b)), batched(on_device(game.generator_b2a))
+    else: yield tuple(map(batched, model))
 
 def dls_files(
     dls:DataLoaders, # From `UnpairedDataLoaders`
 )->UnpairedFiles:
     "Files that the loaders read"
     def files(ds_idx, domain): return [f for f,d in dls[ds_idx].dataset.items if d==domain]
-    a,b = dls.domains
-    return UnpairedFiles(files(0, a), files(0, b), files(1, a), files(1, b), domains=dls.domains)
+    return UnpairedFiles(*(files(i, d) for i in (0,1) for d in dls.domains), domains=dls.domains)
 
 # %% ../../nbs/measure/03_evaluation.ipynb #1edb8b81
 def _images_by_split(dls, n=None):
@@ -96,7 +94,7 @@ class DirectionScores:
     def direction(self): return f'{self.source} → {self.target}'
 
     def way(self, scores):
-        "Percentage of the way from untranslated to real images by `kid` or `frechet`; nan if KID can't tell these apart"
+        "Percentage of the way from untranslated to real images; nan if KID can't tell these apart"
         floor,ceiling = self.kid['real'],self.kid['untranslated']
         clear = ceiling-floor > 2*np.hypot(ceiling.sd, floor.sd)
         at,low,high = (scores[k].value for k in ('translated','real','untranslated'))
@@ -117,11 +115,10 @@ class DirectionScores:
 def _errors(x, cycled, same):
     "Errors of cycle and identity of the images `x`"
     cycle,identity = (50*(o-x).abs().mean().item() for o in (cycled,same))
-    db,similarity = psnr(cycled, x).mean().item(),ssim(cycled, x).mean().item()
-    return {'cycle error, % of the range': cycle, 'cycle PSNR, dB': db, 'cycle SSIM': similarity,
-        'identity error, % of the range': identity}
+    return {'cycle error, % of the range': cycle, 'cycle PSNR, dB': psnr(cycled, x).mean().item(),
+        'cycle SSIM': ssim(cycled, x).mean().item(), 'identity error, % of the range': identity}
 
-# %% ../../nbs/measure/03_evaluation.ipynb #0704561c
+# %% ../../nbs/measure/03_evaluation.ipynb #05fba6c4
 def score_direction(
     real:RealImages, # Real images of both domains
     source:str, # Domain to translate
@@ -212,10 +209,9 @@ def evaluate(
     if truth is None and has_truth(dls.path): truth = 'truthA','truthB'
     real,(a,b) = RealImages(dls, features, n, progress),dls.domains
     with translators(model) as (a2b,b2a):
-        directions = [score_direction(real, a, b, a2b, b2a), score_direction(real, b, a, b2a, a2b)]
+        both = [score_direction(real, a, b, a2b, b2a), score_direction(real, b, a, b2a, a2b)]
         true = truth and truth_scores(a2b, b2a, dls.path, dls.size, dls.domains, dls_files(dls), truth)
-    what = f'{real.net.name}; Fréchet distance in {real.space.pca.n_components_} dimensions'
-    return Evaluation(directions, true, what)
+    return Evaluation(both, true, f'{real.net.name}; Fréchet distance in {real.space.pca.n_components_} dimensions')
 
 # %% ../../nbs/measure/03_evaluation.ipynb #d1d92dad
 def _ranked(directions, max_n):
