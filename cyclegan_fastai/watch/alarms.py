@@ -40,7 +40,7 @@ def _joined(*names): return '_'.join(filter(None, names))
 
 # %% ../../nbs/watch/02_alarms.ipynb #873df9a5
 def thumb(
-    x:Tensor, # Images, (n, c, h, w); anything else is only flattened
+    x:Tensor, # Images, (n, c, h, w); other tensors are only flattened
     side:int=16, # Pixels
 )->Tensor: # (n, c*side*side)
     "Shrink images and flatten them to vectors"
@@ -75,8 +75,8 @@ def critic_overpowers(
         real,fake = look.accuracy(d)
         share = min(real, fake)
         yield d, share, share>=limit, (f"the critic is right about {real:.0%} of real and {fake:.0%} of fake patches "
-            f"(alarm from {limit:.0%}), so it has little left to teach. Slow it down, as with `lr=[2e-4, 5e-5]`, "
-            "keep it from learning images by heart with `lambda_consistency=10`, or keep more fakes with `pool_size`")
+            f"(alarm from {limit:.0%}), so it has little left to teach. Slow it down, as with `lr=[2e-4, 5e-5]`, keep "
+            "it from learning images by heart with `lambda_consistency=10`, or keep more fakes with `pool_size`")
 
 # %% ../../nbs/watch/02_alarms.ipynb #153ca9ec
 def critic_lags(
@@ -87,10 +87,10 @@ def critic_lags(
     for d in look.game.judged:
         real,fake = look.accuracy(d)
         share = (real+fake)/2
-        yield d, share, share<=limit, (f"the critic is right about {real:.0%} of real and {fake:.0%} of fake patches, "
-            f"less than a coin (alarm from a mean of {limit:.0%}): the generator is paid for fooling it, not for better "
-            "images. Let it learn faster, as with `lr=[1e-4, 4e-4]` or `n_critic=2`, or give it more channels with "
-            "`critic_nf`")
+        words = f"the critic is right about {real:.0%} of real and {fake:.0%} of fake patches, less than a coin"
+        yield d, share, share<=limit, (f"{words} (alarm from a mean of {limit:.0%}): the generator is paid for fooling it, not "
+            "for better images. Let it learn faster, as with `lr=[1e-4, 4e-4]` or `n_critic=2`, or give it more channels "
+            "with `critic_nf`")
 
 # %% ../../nbs/watch/02_alarms.ipynb #53933c04
 def collapse(
@@ -100,9 +100,10 @@ def collapse(
     "Translations hardly differ from each other"
     for d,source,fake,real in look.ways():
         share = spread(fake, source)/spread(real, real)
-        yield d, share, share<=limit, (f"translations differ from each other {share:.2f} times as much as real images "
-            f"do (alarm from {limit}): nearly the same picture for every input. Raise `lambda_cycle`, begin with "
-            "`lambda_identity=5`, lower the generators' rate, as with `lr=[1e-4, 4e-4]`, or keep more fakes with `pool_size`")
+        words = f"translations differ from each other {share:.2f} times as much as real images do"
+        yield d, share, share<=limit, (f"{words} (alarm from {limit}): nearly the same picture for every input. Raise "
+            "`lambda_cycle`, begin with `lambda_identity=5`, lower the generators' rate, as with `lr=[1e-4, 4e-4]`, or keep "
+            "more fakes with `pool_size`")
 
 # %% ../../nbs/watch/02_alarms.ipynb #e1067615
 def oscillation(
@@ -116,10 +117,10 @@ def oscillation(
         if len(path)<=window: continue
         rms = lambda x: x.pow(2).mean(1).sqrt().mean().item()
         wasted = (sum(rms(b-a) for a,b in zip(path, path[1:])) - rms(path[-1]-path[0]))/window/spread(real, real)
-        yield d, wasted, wasted>=limit, (f"from look to look translations change by {wasted:.2f} of the distance "
-            f"between real images without getting anywhere (alarm from {limit}). Lower both rates, average the "
-            "generators with `ema=0.999`, decay with `fit_flat_lin`, or go back to `adversarial='least_squares'` "
-            "with `lambda_consistency=10`")
+        words = f"from look to look translations change by {wasted:.2f} of the distance between real images"
+        yield d, wasted, wasted>=limit, (f"{words} without getting anywhere (alarm from {limit}). Lower both rates, average "
+            "the generators with `ema=0.999`, decay with `fit_flat_lin`, or go back to `adversarial='least_squares'` with "
+            "`lambda_consistency=10`")
 
 # %% ../../nbs/watch/02_alarms.ipynb #b9b53f39
 def inversion(
@@ -131,8 +132,8 @@ def inversion(
         x,y = (thumb(o.mean(1, keepdim=True)) for o in (source,fake))
         r = F.cosine_similarity(x-x.mean(1, keepdim=True), y-y.mean(1, keepdim=True)).median().item()
         yield d, r, r<=limit, (f"where the input is bright its translation is dark (correlation {r:.2f}, alarm from "
-            f"{limit}); the way back undoes it, so the cycle doesn't mind. Start again with `lambda_identity=5` or more, "
-            "or from another seed")
+            f"{limit}); the way back undoes it, so the cycle doesn't mind. Start again with `lambda_identity=5` or "
+            "more, or from another seed")
 
 # %% ../../nbs/watch/02_alarms.ipynb #b5bcae5c
 def copying(
@@ -144,10 +145,10 @@ def copying(
     for d,source,fake,real in look.ways(sourced=True):
         change,apart = (fake-source).pow(2).mean((1,2,3)).sqrt(),rms_differences(source.flatten(1), real.flatten(1))
         share,known = (change.mean()/apart.mean()).item(),look.accuracy(d)[1]
-        yield d, share, share<=limit and known>=fake_known, (f"an image is changed by {share:.2f} of the distance "
-            f"between the domains (alarm from {limit}), and the critic recognizes {known:.0%} of the patches as fake: "
-            "the generator copies its input. Lower `lambda_identity`, let it fade as with `SchedLin(5, 0)`, and lower "
-            "`lambda_cycle`")
+        words = f"an image is changed by {share:.2f} of the distance between the domains (alarm from {limit})"
+        yield d, share, share<=limit and known>=fake_known, (f"{words}, and the critic recognizes {known:.0%} of "
+            "the patches as fake: the generator copies its input. Lower `lambda_identity`, let it fade as with "
+            "`SchedLin(5, 0)`, and lower `lambda_cycle`")
 
 # %% ../../nbs/watch/02_alarms.ipynb #fd7c93b7
 def hidden_code(
@@ -164,9 +165,9 @@ def hidden_code(
         noise = sd*F.interpolate(squares, scale_factor=4)[...,:h,:w].to(fake)
         error,noisy = ((o-source).abs().mean().item() for o in (cycled, back((fake+noise).clamp(-1,1))))
         rise = (noisy-error)/noise.abs().mean().item()
-        yield d, rise, rise>=limit, (f"noise of {sd} on the translation raises the round trip's error from {error:.3f} "
-            f"to {noisy:.3f}, {rise:.1f} times the noise (alarm from {limit}): the way back reads a hidden code. Lower "
-            "`lambda_cycle`, let it fade as with `SchedLin(10, 1)`, or let the cycle go through noise (lesson "
+        words = f"noise of {sd} on the translation raises the round trip's error from {error:.3f} to {noisy:.3f}"
+        yield d, rise, rise>=limit, (f"{words}, {rise:.1f} times the noise (alarm from {limit}): the way back reads a hidden "
+            "code. Lower `lambda_cycle`, let it fade as with `SchedLin(10, 1)`, or let the cycle go through noise (lesson "
             "\"When training fails\")")
 
 # %% ../../nbs/watch/02_alarms.ipynb #d4edc368
@@ -176,10 +177,13 @@ def not_finite(
     "Something in the play is infinite or not a number"
     for k,v in look.play.items():
         share = (~v.isfinite()).float().mean().item()
-        if share: yield k, share, True, (f"{share:.0%} of `{k}` isn't finite: this run is lost. Start again with a lower "
-            "`lr`, and with `cbs=StopOnNonFinite()`, which stops before the weights are spoiled and names the cause")
+        if not share: continue
+        yield k, share, True, (f"{share:.0%} of `{k}` isn't finite: this run is lost. Start again with a lower `lr`, and "
+            "with `cbs=StopOnNonFinite()`, which stops before the weights are spoiled and names the cause")
 
 # %% ../../nbs/watch/02_alarms.ipynb #36d37de1
+def _name(check): return getattr(check, 'func', check).__name__
+
 class Alarms(Callback):
     "Look at the same images after each epoch, and print once when a known failure has begun"
     order = Recorder.order+5                       # below the row of the table, before the callbacks that save
@@ -207,13 +211,18 @@ class Alarms(Callback):
 
     def before_epoch(self):
         if any_rank(self.stopping): raise CancelFitException()
-
     def after_epoch(self):
         if not (history := self.learn.loss_terms.history): return
         if (self.epoch+1)%self.every==0 and not rank_distrib(): self._look(history)
         if self.active: history[-1]['alarms'] = dict(self.active)
 
-def _name(check): return getattr(check, 'func', check).__name__
+    def __getstate__(self): return {**self.__dict__, 'sample': None, 'before': []}
+    def state_dict(self):
+        kept = dict(before=self.before, streaks=self.streaks, active=self.active)
+        return dict(kept, figures=pack_rows(self.figures, self.texts))
+    def load_state_dict(self, state):
+        self.__dict__.update(state)
+        self.figures,self.texts = unpack_rows(self.figures),[]
 
 # %% ../../nbs/watch/02_alarms.ipynb #5bf6d401
 @patch
@@ -226,23 +235,6 @@ def _look(self:Alarms, history):
     figures = {sys.intern(_joined(name, where)): figure for name,where,figure,*_ in found}
     self.figures.append({'epoch': history[-1]['epoch'], **figures})
     for o in found: self._judge(*o)
-
-@patch
-def __getstate__(self:Alarms): return {**self.__dict__, 'sample': None, 'before': []}
-
-@patch
-def state_dict(self:Alarms):
-    "State for a checkpoint"
-    figures = pack_rows(self.figures, self.texts)
-    return dict(before=self.before, figures=figures, streaks=self.streaks, active=self.active)
-
-@patch
-def load_state_dict(self:Alarms,
-    state:dict, # From `state_dict`
-):
-    "Restore the state from a checkpoint"
-    self.__dict__.update(state)
-    self.figures,self.texts = unpack_rows(self.figures),[]
 
 # %% ../../nbs/watch/02_alarms.ipynb #d1d92dad
 @patch
