@@ -36,8 +36,6 @@ class Look:
         "Shares of patches that the critic was right about in the last epoch's training: real, fake"
         return [self.history[-1].get(_joined('train_accuracy', o, d), np.nan) for o in ('real','fake')]
 
-def _joined(*names): return '_'.join(filter(None, names))
-
 # %% ../../nbs/watch/02_alarms.ipynb #873df9a5
 def thumb(
     x:Tensor, # Images, (n, c, h, w); other tensors are only flattened
@@ -88,9 +86,9 @@ def critic_lags(
         real,fake = look.accuracy(d)
         share = (real+fake)/2
         words = f"the critic is right about {real:.0%} of real and {fake:.0%} of fake patches, less than a coin"
-        yield d, share, share<=limit, (f"{words} (alarm from a mean of {limit:.0%}): the generator is paid for fooling it, not "
-            "for better images. Let it learn faster, as with `lr=[1e-4, 4e-4]` or `n_critic=2`, or give it more channels "
-            "with `critic_nf`")
+        yield d, share, share<=limit, (f"{words} (alarm from a mean of {limit:.0%}): the generator is paid for "
+            "fooling it, not for better images. Let it learn faster, as with `lr=[1e-4, 4e-4]` or `n_critic=2`, or "
+            "give it more channels with `critic_nf`")
 
 # %% ../../nbs/watch/02_alarms.ipynb #53933c04
 def collapse(
@@ -102,8 +100,8 @@ def collapse(
         share = spread(fake, source)/spread(real, real)
         words = f"translations differ from each other {share:.2f} times as much as real images do"
         yield d, share, share<=limit, (f"{words} (alarm from {limit}): nearly the same picture for every input. Raise "
-            "`lambda_cycle`, begin with `lambda_identity=5`, lower the generators' rate, as with `lr=[1e-4, 4e-4]`, or keep "
-            "more fakes with `pool_size`")
+            "`lambda_cycle`, begin with `lambda_identity=5`, lower the generators' rate, as with `lr=[1e-4, 4e-4]`, "
+            "or keep more fakes with `pool_size`")
 
 # %% ../../nbs/watch/02_alarms.ipynb #e1067615
 def oscillation(
@@ -118,9 +116,9 @@ def oscillation(
         rms = lambda x: x.pow(2).mean(1).sqrt().mean().item()
         wasted = (sum(rms(b-a) for a,b in zip(path, path[1:])) - rms(path[-1]-path[0]))/window/spread(real, real)
         words = f"from look to look translations change by {wasted:.2f} of the distance between real images"
-        yield d, wasted, wasted>=limit, (f"{words} without getting anywhere (alarm from {limit}). Lower both rates, average "
-            "the generators with `ema=0.999`, decay with `fit_flat_lin`, or go back to `adversarial='least_squares'` with "
-            "`lambda_consistency=10`")
+        yield d, wasted, wasted>=limit, (f"{words} without getting anywhere (alarm from {limit}). Lower both rates, "
+            "average the generators with `ema=0.999`, decay with `fit_flat_lin`, or go back to "
+            "`adversarial='least_squares'` with `lambda_consistency=10`")
 
 # %% ../../nbs/watch/02_alarms.ipynb #b9b53f39
 def inversion(
@@ -146,8 +144,8 @@ def copying(
         change,apart = (fake-source).pow(2).mean((1,2,3)).sqrt(),rms_differences(source.flatten(1), real.flatten(1))
         share,known = (change.mean()/apart.mean()).item(),look.accuracy(d)[1]
         words = f"an image is changed by {share:.2f} of the distance between the domains (alarm from {limit})"
-        yield d, share, share<=limit and known>=fake_known, (f"{words}, and the critic recognizes {known:.0%} of "
-            "the patches as fake: the generator copies its input. Lower `lambda_identity`, let it fade as with "
+        yield d, share, share<=limit and known>=fake_known, (f"{words}, and the critic recognizes {known:.0%} of the "
+            "patches as fake: the generator copies its input. Lower `lambda_identity`, let it fade as with "
             "`SchedLin(5, 0)`, and lower `lambda_cycle`")
 
 # %% ../../nbs/watch/02_alarms.ipynb #fd7c93b7
@@ -166,9 +164,9 @@ def hidden_code(
         error,noisy = ((o-source).abs().mean().item() for o in (cycled, back((fake+noise).clamp(-1,1))))
         rise = (noisy-error)/noise.abs().mean().item()
         words = f"noise of {sd} on the translation raises the round trip's error from {error:.3f} to {noisy:.3f}"
-        yield d, rise, rise>=limit, (f"{words}, {rise:.1f} times the noise (alarm from {limit}): the way back reads a hidden "
-            "code. Lower `lambda_cycle`, let it fade as with `SchedLin(10, 1)`, or let the cycle go through noise (lesson "
-            "\"When training fails\")")
+        yield d, rise, rise>=limit, (f"{words}, {rise:.1f} times the noise (alarm from {limit}): the way back reads a "
+            "hidden code. Lower `lambda_cycle`, let it fade as with `SchedLin(10, 1)`, or let the cycle go through "
+            "noise (lesson \"When training fails\")")
 
 # %% ../../nbs/watch/02_alarms.ipynb #d4edc368
 def not_finite(
@@ -178,10 +176,11 @@ def not_finite(
     for k,v in look.play.items():
         share = (~v.isfinite()).float().mean().item()
         if not share: continue
-        yield k, share, True, (f"{share:.0%} of `{k}` isn't finite: this run is lost. Start again with a lower `lr`, and "
-            "with `cbs=StopOnNonFinite()`, which stops before the weights are spoiled and names the cause")
+        yield k, share, True, (f"{share:.0%} of `{k}` isn't finite: this run is lost. Start again with a lower `lr`, "
+            "and with `cbs=StopOnNonFinite()`, which stops before the weights are spoiled and names the cause")
 
 # %% ../../nbs/watch/02_alarms.ipynb #36d37de1
+def _joined(*names): return '_'.join(filter(None, names))
 def _name(check): return getattr(check, 'func', check).__name__
 
 class Alarms(Callback):
