@@ -31,6 +31,8 @@ from .measure.metrics import *
 from .measure.truth import *
 from .measure.evaluation import *
 from .measure.digits import *
+from .measure.splits import *
+from .measure.yardstick import *
 from .run.recipe import *
 from .run.checkpoints import *
 from .run.experiment import *

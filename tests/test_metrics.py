@@ -10,14 +10,15 @@ from fastai.learner import load_learner
 from fastai.torch_core import TensorImage
 from PIL import Image
 
-from cyclegan_fastai import features as features_module
+from cyclegan_fastai.measure import features as features_module
 from cyclegan_fastai.data.unpaired import UnpairedDataLoaders, load_images
-from cyclegan_fastai.measure.evaluation import Probe, evaluate, split_distances, translators
-from cyclegan_fastai.measure.features import Features, FeatureSet, get_features, inception_features, lite0_features
+from cyclegan_fastai.measure.evaluation import evaluate, translators
+from cyclegan_fastai.measure.features import Features, FeatureSet, Probe, get_features, inception_features, lite0_features
 from cyclegan_fastai.data.files import image_files
 from cyclegan_fastai.game.learner import cyclegan_learner
 from cyclegan_fastai.measure.metrics import KID, FrechetDistance, Space, domain_images, frechet_distance, frechet_score, held_out, kernel_distance, kid_score
 from cyclegan_fastai.data.seasons import seasons
+from cyclegan_fastai.measure.splits import split_distances
 from cyclegan_fastai.measure.truth import affine_colors, color_error, truth_scores
 
 class MeanColors(torch.nn.Module):
@@ -181,7 +182,7 @@ def test_inception_is_fetched_once_and_checked(server, inception_weights, monkey
 def test_inception_without_network(server, monkeypatch, tmp_path, address):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     source = f'{server}{address}' if address else 'http://127.0.0.1:9/weights-12345678.pth'    # nobody listens there
-    with pytest.raises(ConnectionError, match='(?s)not to be had from.*by hand'): inception_features(source)
+    with pytest.raises(ConnectionError, match="(?s)can't be loaded from.*by hand"): inception_features(source)
 
 def test_inception_from_a_file(inception_weights, tmp_path):
     assert inception_features(str(inception_weights)).embed(torch.zeros(1, 3, 32, 32)).vectors.shape==(1, 2048)

@@ -15,7 +15,7 @@ from ..game.terms import any_rank
 from ..game.gamelearner import *
 from ..game.learner import *
 from ..watch.monitor import *
-from ..measure.evaluation import yardstick
+from ..measure.yardstick import yardstick
 
 # %% auto #0
 __all__ = ['save_pictures', 'Stopped', 'KeepRun', 'load_last', 'noted_signals']

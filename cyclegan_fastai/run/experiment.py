@@ -23,6 +23,7 @@ from ..watch.samples import *
 from ..measure.truth import *
 from ..measure.features import *
 from ..measure.evaluation import *
+from ..measure.splits import split_distances
 from ..watch.alarms import *
 from ..game.guard import *
 from ..game.learner import *
