@@ -20,12 +20,14 @@ data_app = typer.Typer(no_args_is_help=True, help="Fetch, check and make data se
 def list_data(as_json: Json = False):
     "List the data sets that are known by name"
     from cyclegan_fastai.data.download import DATASETS
-    print_table([dict(name=k, domains=' ↔ '.join(o.domains), megabytes=round(o.size/1e6)) for k,o in DATASETS.items()], as_json)
+    rows = [dict(name=k, domains=' ↔ '.join(o.domains), megabytes=round(o.size/1e6)) for k,o in DATASETS.items()]
+    print_table(rows, as_json)
 
 @data_app.command()
 def fetch(
     source: Annotated[str, typer.Argument(help='Name (`data list`), address or archive')],
-    mirror: Annotated[Optional[List[str]], typer.Option(help='Base address to try first; may be given several times')] = None,
+    mirror: Annotated[Optional[List[str]], typer.Option(
+        help='Base address to try first; may be given several times')] = None,
     as_json: Json = False,
 ):
     "Download and unpack a data set; an interrupted download continues"
@@ -39,7 +41,10 @@ def verify(
     path: Annotated[str, typer.Argument(help='Folder, archive or name of a data set')],
     as_json: Json = False,
 ):
-    "List damaged and skipped files, and images that occur in more than one split or domain; exit status 1 if any is damaged"
+    """List damaged and skipped files, and images that occur in more than one split or domain.
+
+    The exit status is 1 if a file is damaged.
+    """
     from cyclegan_fastai.data.download import untar_unpaired
     from cyclegan_fastai.data.files import find_unpaired,verify_unpaired
     with only_json(as_json):
@@ -50,16 +55,21 @@ def verify(
     print_table(found.to_dict('records'), as_json)
     counts = found.problem.value_counts()
     problems = ', '.join(f'{n} {k}' for k,n in counts.items()) or 'no problems'
-    if not as_json: console.print(f'{len(files.train_a)} + {len(files.train_b)} training and '
-        f'{len(files.valid_a)} + {len(files.valid_b)} test images; {problems}.', highlight=False)
+    n_train = f'{len(files.train_a)} + {len(files.train_b)} training'
+    n_test = f'{len(files.valid_a)} + {len(files.valid_b)} test images'
+    if not as_json: console.print(f'{n_train} and {n_test}; {problems}.', highlight=False)
     if counts.get('damaged'): raise typer.Exit(1)
 
 # %% ../../nbs/cli/01_data.ipynb #9b9a41b3
+def _distance(o):
+    return {'': f'{o.a} – {o.b}', 'images': f'{o.n_a}, {o.n_b}', 'KID × 1000': f'{o.kid:.2f} ± {o.kid_sd:.2f}',
+        'Fréchet, 64 dimensions': o.frechet, 'Fréchet, all': o.frechet_all}
+
 @data_app.command()
 def distances(
     path: Annotated[str, typer.Argument(help='Folder, archive or name of a data set')],
     size: Annotated[int, typer.Option(help='Pixels a side')] = 64,
-    features: Annotated[str, typer.Option(help='lite0, which comes with the package, or inception, which is downloaded')] = 'lite0',
+    features: Features = 'lite0',
     device: Device = None,
     as_json: Json = False,
 ):
@@ -67,13 +77,12 @@ def distances(
     from cyclegan_fastai.run.experiment import data_distances
     with only_json(as_json): found,about = data_distances(path, size, features, device)
     if as_json: return print_table(found.to_dict('records'), True)
-    rows = [{'': f'{o.a} – {o.b}', 'images': f'{o.n_a}, {o.n_b}', 'KID × 1000': f'{o.kid:.2f} ± {o.kid_sd:.2f}',
-             'Fréchet, 64 dimensions': o.frechet, 'Fréchet, all': o.frechet_all} for o in found.itertuples()]
-    print_table(rows, title=about)
+    print_table([_distance(o) for o in found.itertuples()], title=about)
 
 @data_app.command('seasons')
 def make_seasons(
-    out: Annotated[Optional[Path], typer.Option(help="Folder, new or empty; fastai's data folder if left out")] = None,
+    out: Annotated[Optional[Path], typer.Option(
+        help="Folder, new or empty; if left out, one in fastai's data folder")] = None,
     n_train: Annotated[int, typer.Option(help='Training images of each domain')] = 400,
     n_test: Annotated[int, typer.Option(help='Test images of each domain, each with its truth')] = 40,
     size: Annotated[int, typer.Option(help='Pixels a side')] = 64,

@@ -23,10 +23,11 @@ from .model import model_app
 from .bench import bench_app
 
 # %% ../../nbs/cli/04_main.ipynb #7508049d
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode='markdown',
-    context_settings=dict(help_option_names=['-h','--help']),
-    help="Train CycleGANs and use them. `cyclegan-fastai train` without options draws landscapes in summer and winter, trains on them "
-         "for a few minutes, and compares the translations with the truth.")
+_about = ("Train CycleGANs and use them. `cyclegan-fastai train` without options draws landscapes in summer and winter, "
+    "trains on them for a few minutes, and compares the translations with the truth.")
+_settings = dict(help_option_names=['-h','--help'])
+app = typer.Typer(help=_about, no_args_is_help=True, pretty_exceptions_enable=False,
+    rich_markup_mode='markdown', context_settings=_settings)
 
 # %% ../../nbs/cli/04_main.ipynb #45453f21
 def _version(wanted:bool):
@@ -36,17 +37,20 @@ def _version(wanted:bool):
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option('--version', callback=_version, is_eager=True, help='Print the version and nothing else')] = False,
+    version: Annotated[bool, typer.Option(
+        '--version', callback=_version, is_eager=True, help='Print the version and nothing else')] = False,
 ): pass
 
+# %% ../../nbs/cli/04_main.ipynb #0c8348c5
 def _only_our_warnings():
     "Show what this package warns of, each in one line"
     warnings.filterwarnings('ignore')
     warnings.filterwarnings('default', category=UserWarning, module=r'cyclegan_fastai\.')
     warnings.showwarning = lambda message, *_: print(f'Note: {message}', file=sys.stderr)
 
-def _memory_is_full(e):
-    return isinstance(e, MemoryError) or 'out of memory' in str(e) or "can't allocate memory" in str(e)
+_FULL = 'out of memory',"can't allocate memory"
+
+def _memory_is_full(e): return isinstance(e, MemoryError) or any(o in str(e) for o in _FULL)
 
 def _message(e):
     "What an error says on the command line"
@@ -78,6 +82,7 @@ def _new_folder(stem):
     folders = (Path('runs')/(stem if i==1 else f'{stem}-{i}') for i in itertools.count(1))
     return next(o for o in folders if not (o/'recipe.json').exists())
 
+# %% ../../nbs/cli/04_main.ipynb #a4a7dea5
 def _changed(named, settings):
     "The recipe that the options ask for"
     data = settings.get('data')
@@ -115,27 +120,28 @@ def _how_to_go_on(out, first, several):
 @app.command()
 @recipe_options()
 def train(
-    settings:dict, # Settings of a recipe that were given: one option for each
     recipe: Annotated[Optional[str], typer.Option(
         help=f'Experiment by its name: {", ".join(RECIPES)}; other options change it')] = None,
+    settings:dict=None, # Settings of a recipe that were given: one option for each
     device: Device = None,
     out: Annotated[Optional[Path], typer.Option(help='Folder of the run; `runs/<name>` if left out')] = None,
     resume: Annotated[bool, typer.Option('--resume', help='Go on with the run in `--out`')] = False,
     save_every: Annotated[Optional[int], typer.Option(
         help='Batches from checkpoint to checkpoint within an epoch; if left out, only at its end')] = None,
-    workers: Annotated[int, typer.Option(help='Processes that decode images, for large ones; the result is the same')] = 0,
+    workers: Annotated[int, typer.Option(
+        help='Processes that decode images, for large ones; the result is the same')] = 0,
     as_json: Json = False,
 ):
     """Train a CycleGAN.
 
-    Without options: drawn landscapes, a small network, a few minutes on two CPU cores. With `--data` the published recipe (six residual
-    blocks of width 64, batch 1, 100 + 100 epochs), which needs a GPU; `--epochs`, `--blocks` and `--width` make it smaller.
-    `cyclegan-fastai data list` has the names of data sets. `--recipe` trains a classic experiment, such as `--recipe yosemite`.
-    `--fast` makes batches of 16 from single images, with a higher rate.
+    Without options: drawn landscapes, a small network, a few minutes on two CPU cores. With `--data` the published recipe
+    (six residual blocks of width 64, batch 1, 100 + 100 epochs), which needs a GPU; `--epochs`, `--blocks` and `--width` make
+    it smaller. `cyclegan-fastai data list` has the names of data sets. `--recipe` trains a classic experiment, such as
+    `--recipe yosemite`. `--fast` makes batches of 16 from single images, with a higher rate.
 
-    In `--out` afterwards: `sample_grid.png`, `losses.png`, `samples` and `film.webp`, `metrics.json`, `model.safetensors`, `recipe.json`,
-    `last.pth` for `--resume`, and the best model by the held-out images, `best.safetensors`. Ctrl-C or SIGTERM ends training at a batch
-    and loses nothing. Several GPUs: `torchrun --nproc-per-node 8 -m cyclegan_fastai.cli train …`.
+    In `--out` afterwards: `sample_grid.png`, `losses.png`, `samples` and `film.webp`, `metrics.json`, `model.safetensors`,
+    `recipe.json`, `last.pth` for `--resume`, and the best model by the held-out images, `best.safetensors`. Ctrl-C or SIGTERM
+    ends training at a batch and loses nothing. Several GPUs: `torchrun --nproc-per-node 8 -m cyclegan_fastai.cli train …`.
     """
     named = None if recipe is None else get_recipe(recipe)
     stem = _stem(recipe, settings.get('data'))
@@ -152,7 +158,7 @@ def train(
 
 # %% ../../nbs/cli/04_main.ipynb #346b80eb
 def _print_truth(scores):
-    names = {'direction': 'direction', 'method': 'method', 'psnr': 'PSNR (dB)', 'ssim': 'SSIM', 'color': 'colour error'}
+    names = dict(direction='direction', method='method', psnr='PSNR (dB)', ssim='SSIM', color='colour error')
     rows = [{name: o[k] for k,name in names.items()} for o in scores]
     print_table(rows, title='Against the true counterparts of the test images')
 
@@ -161,8 +167,10 @@ def _print_gains(scores):
     by = {(o['direction'], o['method']): o['psnr'] for o in scores}
     for d in dict.fromkeys(o['direction'] for o in scores):
         gain = by[d,'CycleGAN'] - max(by[d,'untranslated'], by[d,'colour transfer'])
-        console.print(f'{d}: {abs(gain):.1f} dB {"better" if gain>0 else "worse"} than the best that costs no training.', highlight=False)
+        than = 'better' if gain>0 else 'worse'
+        console.print(f'{d}: {abs(gain):.1f} dB {than} than the best that costs no training.', highlight=False)
 
+# %% ../../nbs/cli/04_main.ipynb #fbcb5b6d
 def _next_steps(run, out, domain):
     return f'''
 Look at    {out}/sample_grid.png, losses.png and film.webp
@@ -173,34 +181,42 @@ Give away  cyclegan-fastai export {run} --format web
 Longer     cyclegan-fastai train --epochs 40 --decay-epochs 40
 Your own   cyclegan-fastai train --data FOLDER --width 32 --blocks 4 --bs 4    (FOLDER holds two folders of images)'''
 
-# %% ../../nbs/cli/04_main.ipynb #697da637
+# %% ../../nbs/cli/04_main.ipynb #56294a69
+def _time(res):
+    if not res['ms_per_pair']: return 'it was finished already'
+    return f'{res["seconds"]:.0f} s, {res["ms_per_pair"]} ms a pair on {res["device"]}'
+
+def _held_out(domains, row):
+    "Errors of the round trip, where the truth isn't known"
+    a,b = domains
+    errors = f'{row["valid_cycle_a"]/2:.1%} ({a}) and {row["valid_cycle_b"]/2:.1%} ({b})'
+    return f'Held out: an image comes back from its round trip with a mean error of {errors} of the range.'
+
+# %% ../../nbs/cli/04_main.ipynb #631bd7e8
 def _report(res, out):
     "Print the results of `train`"
-    (a,b),last,epochs = res['domains'],res['history'][-1],len(res['history'])
-    time = f'{res["seconds"]:.0f} s, {res["ms_per_pair"]} ms a pair on {res["device"]}' if res['ms_per_pair'] else 'it was finished already'
-    console.print(f'\nTrained: {epochs} epochs of {res["pairs_per_epoch"]} pairs, {time}.', highlight=False)
+    last,epochs,best = res['history'][-1],len(res['history']),res['best']
+    console.print(f'\nTrained: {epochs} epochs of {res["pairs_per_epoch"]} pairs, {_time(res)}.', highlight=False)
     if res['scores']:
         _print_truth(res['scores'])
         _print_gains(res['scores'])
-    else:
-        errors = f'{last["valid_cycle_a"]/2:.1%} ({a}) and {last["valid_cycle_b"]/2:.1%} ({b})'
-        console.print(f'Held out: an image comes back from its round trip with a mean error of {errors} of the range.', highlight=False)
-    best = res['best']
+    else: console.print(_held_out(res['domains'], last), highlight=False)
     if best and best['epoch']<epochs: say(
         f'The best, by {best["measure"]} of held-out images, was epoch {best["epoch"]}: {out}/best.safetensors')
     for k,v in last.get('alarms', {}).items(): say(f'Alarm at the end: {k.replace("_", " ")}: {v}.', style='red')
-    say(_next_steps(shlex.quote(str(out)), out, b))
+    say(_next_steps(shlex.quote(str(out)), out, res['domains'][1]))
 
 # %% ../../nbs/cli/04_main.ipynb #e87204df
 def _percent(x): return f'{x:.0f}' if x==x else ''                              # nan: nothing to tell apart
 
+def _row(o):
+    "A row for a set of images; only translated ones have come some of the way"
+    by_kid,by_frechet = (o.kid_way, o.frechet_way) if o.images==o.direction else (float('nan'), float('nan'))
+    res = {'images': o.images, 'n': o.n, 'KID × 1000': f'{o.kid:.2f} ± {o.kid_sd:.2f}', 'Fréchet': o.frechet}
+    return {**res, '% of the way by KID': _percent(by_kid), 'by Fréchet': _percent(by_frechet)}
+
 def _print_evaluation(res):
-    rows = []
-    for o in res.table.itertuples():
-        ways = (o.kid_way, o.frechet_way) if o.images==o.direction else (float('nan'), float('nan'))
-        rows.append({'images': o.images, 'n': o.n, 'KID × 1000': f'{o.kid:.2f} ± {o.kid_sd:.2f}', 'Fréchet': o.frechet,
-                     '% of the way by KID': _percent(ways[0]), 'by Fréchet': _percent(ways[1])})
-    print_table(rows, title=res.features)
+    print_table([_row(o) for o in res.table.itertuples()], title=res.features)
     checks = [{'': k, **o.astype(float).to_dict()} for k,o in res.checks.iterrows()]
     print_table(checks, title='Held-out images')
     if res.truth is not None: _print_truth(res.truth.to_dict('records'))
@@ -209,16 +225,17 @@ def _print_evaluation(res):
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help='Folder of a run')],
-    data: Annotated[Optional[str], typer.Option(help='Other data than that of the run: a name, an address, an archive or a folder')] = None,
-    features: Annotated[str, typer.Option(help='lite0, which comes with the package, or inception, which is downloaded')] = 'lite0',
+    data: Annotated[Optional[str], typer.Option(
+        help='Other data than that of the run: a name, an address, an archive or a folder')] = None,
+    features: Features = 'lite0',
     n: Annotated[Optional[int], typer.Option('-n', help='Test images of each domain, at most; all if left out')] = None,
     device: Device = None,
     as_json: Json = False,
 ):
     """Tell how good a trained model is, beside real and untranslated images.
 
-    Kernel distance (KID) and Fréchet distance of translated test images to real training images; errors of cycle and identity; how many
-    translations a classifier of real images takes for the target; and the distance from the truth, where that is known.
+    Kernel distance (KID) and Fréchet distance of translated test images to real training images; errors of cycle and identity;
+    how many translations a classifier of real images takes for the target; and the distance from the truth, where that is known.
     In the run's folder afterwards: `evaluation.json`, `evaluation.png`.
     """
     from cyclegan_fastai.run.experiment import evaluate_run

@@ -16,16 +16,17 @@ from .terminal import *
 # %% ../../nbs/cli/02_model.ipynb #48695dbb
 model_app = typer.Typer()
 
-Model = Annotated[Path, typer.Argument(help="Folder of a run, a model's file, or the name of a model that comes with the package")]
-Trust = Annotated[bool, typer.Option('--trust', help='Load a `model.pkl`. A pickle can run any code: only if you made it yourself')]
+_model = "Folder of a run; a model's file, .safetensors or .onnx; or the name of a model that comes with the package"
+Model = Annotated[Path, typer.Argument(help=_model)]
+Trust = Annotated[bool, typer.Option('--trust',
+    help='Load a `model.pkl`. A pickle can run any code: only if you made it yourself')]
 
 # %% ../../nbs/cli/02_model.ipynb #f21895e3
 @model_app.command()
 def translate(
     images: Annotated[List[str], typer.Argument(
         help="Files, folders (with all that is below them), quoted patterns such as 'day*/**/*.jpg'; videos too")],
-    run: Annotated[Path, typer.Option(
-        help="Folder of a run; a model's file, .safetensors or .onnx; or the name of a model that comes with the package")] = Path('yosemite'),
+    run: Annotated[Path, typer.Option(help=_model)] = Path('yosemite'),
     to: Annotated[Optional[str], typer.Option(help='Domain to translate to; the second one if left out')] = None,
     size: Annotated[Optional[int], typer.Option(
         help='Pixels of the shorter side of the results; as large as the images if left out')] = None,
@@ -37,8 +38,8 @@ def translate(
 ):
     """Translate images, folders of images, and videos with a trained model.
 
-    Results keep the names, kinds and folders of their sources. A result that exists at this size and by this model is skipped, so after an
-    interruption the same command goes on. A result of another model or size is replaced.
+    Results keep the names, kinds and folders of their sources. A result that exists at this size and by this model is skipped,
+    so after an interruption the same command goes on. A result of another model or size is replaced.
     A file that can't be read is reported at the end and stops nothing; the exit status is then 1.
     """
     from cyclegan_fastai.use.batch import find_images,translate_files
@@ -57,34 +58,38 @@ def _is_large(result, size):
     from PIL import Image
     return result.suffix!='.mp4' and min(Image.open(result).size)>=8*size
 
+def _with_status(rows, status): return [o for o in rows if o['status']==status]
+
 def _report(rows, t, out):
     "Print the results of `translate`"
     from cyclegan_fastai.use.video import say_video
-    of = {k: [o for o in rows if o['status']==k] for k in ('done','skipped','failed')}
-    for o in of['done']:
+    done,skipped,failed = (_with_status(rows, o) for o in ('done','skipped','failed'))
+    for o in done:
         if o['video']: say(f'{o["result"]}: {say_video(o["video"])}')
-    print_table([{k: str(o[k]) for k in ('source','problem')} for o in of['failed']], title='Not translated')
-    if t.size and of['done'] and _is_large(of['done'][0]['result'], t.size): say(
+    print_table([dict(source=str(o['source']), problem=o['problem']) for o in failed], title='Not translated')
+    if t.size and done and _is_large(done[0]['result'], t.size): say(
         f'The model was trained at {t.size} pixels and knows details of that size: see what `--size {4*t.size}` does, too.')
-    say(f'{len(of["done"])} translated, {len(of["skipped"])} done before, {len(of["failed"])} failed; results in {out}/.')
+    say(f'{len(done)} translated, {len(skipped)} done before, {len(failed)} failed; results in {out}/.')
 
 # %% ../../nbs/cli/02_model.ipynb #2afd3bd6
-_FORMATS = {
-    'onnx': ('export', 'Load it with `Translator.load({out!r})`, or with any ONNX runtime.'),
-    'safetensors': ('export', 'Load it with `Translator.load({out!r})`.'),
-    'torchscript': ('export', 'Load it with `torch.jit.load`, or in C++ with libtorch.'),
-    'web': ('web', 'Look at it: python -m http.server -d {out}, then open http://localhost:8000'),
-    'space': ('app', 'Try it: python {out}/app.py. Push the folder to a Hugging Face Space to publish it.'),
-    'lambda': ('serverless', 'Build and deploy it as {out}/README.md says.')}
+_FORMATS = dict(                                         # Format → module of `use`, and what to do with the result
+    onnx=('export', 'Load it with `Translator.load({out!r})`, or with any ONNX runtime.'),
+    safetensors=('export', 'Load it with `Translator.load({out!r})`.'),
+    torchscript=('export', 'Load it with `torch.jit.load`, or in C++ with libtorch.'),
+    web=('web', 'Look at it: python -m http.server -d {out}, then open http://localhost:8000'),
+    space=('app', 'Try it: python {out}/app.py. Push the folder to a Hugging Face Space to publish it.'))
+_FORMATS['lambda'] = 'serverless','Build and deploy it as {out}/README.md says.'
 
+_dtype = 'float32, float16 or int8; int8 is for ONNX, where it also computes faster on a CPU; each format has its own default'
+_export = 'Folder to make; if left out, a new one beside the model, or in `yosemite/` here for the one of that name'
+
+# %% ../../nbs/cli/02_model.ipynb #677a3669
 @model_app.command()
 def export(
     run: Model = Path('yosemite'),
     format: Annotated[str, typer.Option(help=', '.join(_FORMATS))] = 'onnx',
-    dtype: Annotated[Optional[str], typer.Option(
-        help='Of the weights: float32, float16, or int8, in which an ONNX file also computes, twice as fast on a CPU; each format has its own default')] = None,
-    out: Annotated[Optional[Path], typer.Option(
-        help='Folder to make; if left out, a new one beside the model, or in `yosemite/` here for the one of that name')] = None,
+    dtype: Annotated[Optional[str], typer.Option(help=_dtype)] = None,
+    out: Annotated[Optional[Path], typer.Option(help=_export)] = None,
     ort: Annotated[Optional[Path], typer.Option(
         help='For web: folder of the npm package onnxruntime-web; fetched by npm if left out')] = None,
     trust: Trust = False,
@@ -92,14 +97,14 @@ def export(
 ):
     """Export a trained model for other programs and people.
 
-    onnx, safetensors and torchscript for programs; web for a page that works without a server; space for a Hugging Face Space; lambda for
-    AWS Lambda. Every export is compared with the original before it is kept, and has a model card.
+    onnx, safetensors and torchscript for programs; web for a page that works without a server; space for a Hugging Face Space;
+    lambda for AWS Lambda. Every export is compared with the original before it is kept, and has a model card.
     """
     if format not in _FORMATS: raise ValueError(f"`--format` must be one of {', '.join(_FORMATS)}, got {format}")
     if ort and format!='web': raise ValueError(f"`--ort` is for `--format web`, not for {format}: leave it out")
     from cyclegan_fastai.use.export import load_model
     module,then = _FORMATS[format]
-    out = out or (run.parent if run.is_file() else run)/format                 # a name becomes a folder here, and not in the package
+    out = out or (run.parent if run.is_file() else run)/format     # a name becomes a folder here, and not in the package
     given = {k:v for k,v in dict(dtype=dtype, ort=ort).items() if v is not None}
     with only_json(as_json):
         t = load_model(run, device='cpu', trust=trust)
@@ -112,8 +117,10 @@ def export(
 @model_app.command()
 def app(
     run: Model = Path('yosemite'),
-    host: Annotated[str, typer.Option(help='Address to listen at; 0.0.0.0 admits everybody who can reach this machine')] = '127.0.0.1',
-    port: Annotated[Optional[int], typer.Option(help='Port; the first free one from 7860 on if left out')] = None,
+    host: Annotated[str, typer.Option(
+        help='Address to listen at; 0.0.0.0 admits everybody who can reach this machine')] = '127.0.0.1',
+    port: Annotated[Optional[int], typer.Option(
+        help='Port; the first free one from 7860 on if left out')] = None,
     max_mb: Annotated[float, typer.Option(help='Most megabytes of an upload')] = 20,
     browser: Annotated[bool, typer.Option('--browser', help='Open the page here')] = False,
     device: Device = None,

@@ -55,7 +55,8 @@ def check_whole(
     too_large = high is not None and isinstance(value, Real) and value>high
     rule = f'≥ {low}' if high is None else f'≥ {low} and ≤ {high}'
     end,more = (high,'less') if too_large else (low,'more')
-    raise OptionError(f"`{name}` must be a whole number {rule}, got {_shown(value)}: pass `{as_argument(name, end)}` or {more}", name, end)
+    way = f'pass `{as_argument(name, end)}` or {more}'
+    raise OptionError(f"`{name}` must be a whole number {rule}, got {_shown(value)}: {way}", name, end)
 
 def check_multiple(
     name:str, # Of the argument
@@ -68,7 +69,8 @@ def check_multiple(
     value = check_whole(name, value, low, high)
     below = value//of*of
     if value==below: return value
-    raise OptionError(f"`{name}` must be a multiple of {of}, got {value}: pass `{as_argument(name, below)}` or {below+of}", name, below)
+    way = f'pass `{as_argument(name, below)}` or {below+of}'
+    raise OptionError(f"`{name}` must be a multiple of {of}, got {value}: {way}", name, below)
 
 # %% ../../nbs/core/00_checks.ipynb #a5627d92
 def check_number(
@@ -82,8 +84,8 @@ def check_number(
     try: x = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     except OverflowError: x = math.nan                                              # an integer of 400 digits
     if (low<x if within[0]=='(' else low<=x) and (x<high if within[-1]==')' else x<=high): return x
-    way = as_argument(name, such_as)
-    raise OptionError(f"`{name}` must be a number in {within}, got {_shown(value)}: pass one, such as `{way}`", name, such_as)
+    way = f'pass one, such as `{as_argument(name, such_as)}`'
+    raise OptionError(f"`{name}` must be a number in {within}, got {_shown(value)}: {way}", name, such_as)
 
 # %% ../../nbs/core/00_checks.ipynb #311fa9d8
 def check_choice(
@@ -111,7 +113,8 @@ def check_path(
 )->Path: # `value`
     "Raise `OptionError` unless `value` can be the path of a file or folder, which need not exist"
     if isinstance(value, (str,os.PathLike)) and str(value) and '\0' not in str(value): return Path(value)
-    raise OptionError(f"`{name}` must be the path of a file or folder, got {_shown(value)}: pass a string or a `Path`", name)
+    way = 'pass a string or a `Path`'
+    raise OptionError(f"`{name}` must be the path of a file or folder, got {_shown(value)}: {way}", name)
 
 # %% ../../nbs/core/00_checks.ipynb #884fdd25
 def check_domains(
@@ -120,7 +123,8 @@ def check_domains(
     "Raise `OptionError` unless `domains` are two different names"
     two = isinstance(domains, (tuple,list)) and len(domains)==2 and domains[0]!=domains[1]
     if two and all(isinstance(o, str) and o for o in domains): return tuple(domains)
-    raise OptionError(f"`domains` must be two different names, such as ('summer','winter'), got {_shown(domains)}", 'domains')
+    rule = "must be two different names, such as ('summer','winter')"
+    raise OptionError(f"`domains` {rule}, got {_shown(domains)}", 'domains')
 
 def check_callable(
     name:str, # Of the argument

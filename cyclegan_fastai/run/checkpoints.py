@@ -30,8 +30,8 @@ class KeepRun(Callback):
         out:Path, # The run's folder
         every:int|None=None, # Batches from checkpoint to checkpoint within an epoch; None: only at its end
         signals:list|tuple=(), # Training ends once this holds something
-        seconds:float=0, # Least time between the checkpoints of two epochs, for epochs that are shorter than writing one
-        look:Callable=noop, # Called with the learner ten times in a run, once the checkpoint is safe, such as to draw pictures
+        seconds:float=0, # Least time between the checkpoints of two epochs, for very short epochs
+        look:Callable=noop, # Called with the learner ten times in a run, once the checkpoint is safe
     ):
         if every is not None: check_whole('every', every)
         check_number('seconds', seconds)
@@ -41,7 +41,7 @@ class KeepRun(Callback):
     def before_fit(self):
         fn = self.out/'best.json'
         self.best = json.loads(fn.read_text()) if fn.exists() else None
-        if self.best and self.best['epoch']>self.learn.epochs_done: self.best = None     # of epochs that are trained again
+        if self.best and self.best['epoch']>self.learn.epochs_done: self.best = None # of epochs that are trained again
 
 # %% ../../nbs/run/01_checkpoints.ipynb #ba2b0fbd
 @patch
@@ -83,6 +83,7 @@ def _save(self:KeepRun):
     (self.out/'next.pth').replace(last)
     self.saved_at = time.monotonic()
 
+# %% ../../nbs/run/01_checkpoints.ipynb #b38acecf
 @patch
 def _keep_best(self:KeepRun):
     with no_random():
@@ -112,7 +113,8 @@ def load_last(
     for name,after in zip(found, [*found[1:], None]):
         try: return learn.load(name)
         except DamagedFile as e:
-            if not after: raise DamagedFile(f"{e}. There is no other in `{out}`: start a new run with another `out`") from None
+            if not after: raise DamagedFile(
+                f"{e}. There is no other in `{out}`: start a new run with another `out`") from None
             lost = f"Going on from `{after}.pth`, one checkpoint earlier: lost is the work between the two"
             if not rank_distrib(): print(f"{e}. {lost}", flush=True)
 
@@ -124,8 +126,8 @@ def noted_signals()->Iterator[list]:
     def note(number, frame):
         if caught: raise KeyboardInterrupt()
         caught.append(signal.Signals(number))
-    if threading.current_thread() is threading.main_thread():
-        before = {o: signal.signal(o, note) for o in (signal.SIGINT, signal.SIGTERM)}
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main: before = {o: signal.signal(o, note) for o in (signal.SIGINT, signal.SIGTERM)}
     try: yield caught
     finally:
         for o,f in before.items(): signal.signal(o, f)

@@ -99,6 +99,7 @@ def _first_alone(f, *args):
     if num_distrib()>1 and not rank_distrib(): distrib_barrier()
     return res
 
+# %% ../../nbs/run/02_experiment.ipynb #f1df6bcd
 def _look(out, resume):
     "Raise if a run can't begin in `out`"
     if not resume: check_new(out)
@@ -106,8 +107,8 @@ def _look(out, resume):
 
 def _begin(learn, recipe, out, resume):
     "Raise if the disk is too small, then make a new run's folder"
-    one = 12*total_params(learn.model)[0] + 1200*recipe.size**2                # weights, Adam's two moments, a hundred past fakes
-    check_folder(out, (2 if resume else 5)*one)                                # one is being written beside four
+    one = 12*total_params(learn.model)[0] + 1200*recipe.size**2   # weights, Adam's two moments, a hundred past fakes
+    check_folder(out, (2 if resume else 5)*one)                   # one is being written beside four
     if not resume: start_run(recipe, out)
 
 # %% ../../nbs/run/02_experiment.ipynb #9c205f31
@@ -173,7 +174,8 @@ def _scores(learn):
     "Scores against the truth; none if the data don't have it"
     dls = learn.dls
     if not has_truth(dls.path): return []
-    with translators(learn) as maps: return truth_scores(*maps, dls.path, dls.size, learn.domains, dls_files(dls)).to_dict('records')
+    with translators(learn) as maps: res = truth_scores(*maps, dls.path, dls.size, learn.domains, dls_files(dls))
+    return res.to_dict('records')
 
 # %% ../../nbs/run/02_experiment.ipynb #56478dc8
 def finish_run(
@@ -187,9 +189,10 @@ def finish_run(
     save_pictures(learn, out)
     film(out/'samples', out.resolve()/'film.webp')
     best,scores,pairs = out/'best.json',_scores(learn),n_epochs*learn.dls.train.n
-    training = dict(ms_per_pair=round(1e3*seconds/pairs, 2) if pairs else None, pairs_per_epoch=learn.dls.train.n,
-                    device=str(learn.dls.device), torch=torch.__version__)
-    learn.translator('cpu', dict(recipe=asdict(recipe), scores=scores, training=training)).save(out/'model.safetensors')
+    ms = round(1e3*seconds/pairs, 2) if pairs else None
+    training = dict(ms_per_pair=ms, pairs_per_epoch=learn.dls.train.n, device=str(learn.dls.device), torch=torch.__version__)
+    about = dict(recipe=asdict(recipe), scores=scores, training=training)
+    learn.translator('cpu', about).save(out/'model.safetensors')
     res = dict(domains=learn.domains, scores=scores, best=json.loads(best.read_text()) if best.exists() else None,
         history=learn.loss_terms.history, seconds=round(seconds, 1), **training, threads=torch.get_num_threads(),
         fast=learn.fast_path, python=platform.python_version(), recipe=asdict(recipe))
@@ -206,7 +209,7 @@ def run_experiment(
     workers:int=0, # Processes that decode images; the result doesn't depend on it
     cbs=None, # More callbacks, such as a progress bar
 )->dict: # Content of `metrics.json`; empty in all processes but the first
-    "Train `recipe` and keep everything in `out`; raise `Stopped` after SIGINT and SIGTERM, from where `resume` goes on exactly"
+    "Train `recipe` and keep everything in `out`; raise `Stopped` after SIGINT or SIGTERM, where `resume` goes on"
     if save_every is not None: check_whole('save_every', save_every)
     learn = open_run(recipe, out, resume, device, workers)
     out = learn.path
@@ -232,9 +235,10 @@ def evaluate_run(
     run = Path(run)
     if n is not None: check_whole('n', n, 4)
     recipe = load_recipe(run)
-    if not (run/'last.pth').exists(): raise FileNotFoundError(f"`{run}` has no `last.pth` yet: let it train for an epoch")
+    if not (run/'last.pth').exists(): raise FileNotFoundError(
+        f"`{run}` has no `last.pth` yet: let it train for an epoch")
     get_features(features)                                                    # refuse before any work
-    dls = recipe_dls(replace(recipe, data=data or recipe.data, damaged='skip'), device)   # with a warning
+    dls = recipe_dls(replace(recipe, data=data or recipe.data, damaged='skip'), device)       # with a warning
     game = load_game(run/'last', recipe_game(recipe), dls.device)
     res = evaluate(_maps(game), dls, features, n)
     write_json(res.to_dict(), run/'evaluation.json')

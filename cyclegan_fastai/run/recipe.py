@@ -19,16 +19,18 @@ __all__ = ['PAPER', 'QUICK', 'RECIPES', 'STUDIES', 'option', 'Recipe', 'game_arg
 # %% ../../nbs/run/00_recipe.ipynb #bd53cd78
 def option(
     default, # Value of a field
-    check, # Called with the field's name, its value, and
-    *args # further arguments, such as limits
+    check, # Called with the field's name, its value, and `args`
+    *args # Such as limits
 ): # A dataclass field
     "Declare a setting with its default and the check of its values"
     return field(default=default, metadata=dict(check=lambda name, value: check(name, value, *args)))
 
+_augment = 'full','crop','flip','none'
+
 @dataclass
 class Recipe:
     "All settings of a training run"
-    data:str = option('seasons', check_path) # Name of a data set, address, archive, or folder with two folders of images; 'seasons' are drawn
+    data:str = option('seasons', check_path) # Data set by its name, an address, an archive, or a folder; 'seasons' are drawn
     size:int = option(64, check_multiple, 4, 24, 2**14) # Pixels a side, a multiple of 4
     epochs:int = option(100, check_whole, 0, 10**6) # Epochs at the full learning rate
     decay_epochs:int = option(100, check_whole, 0, 10**6) # Epochs in which the learning rate falls to zero
@@ -38,19 +40,20 @@ class Recipe:
     lr:float = option(2e-4, check_number, '(0, inf)', 2e-4) # Learning rate
     identity:float = option(5., check_number, '[0, inf)', 5) # Weight of the identity terms
     consistency:float = option(0., check_number, '[0, inf)', 1) # Weight of the critics' consistency terms
-    dropout:float = option(0., check_number, '[0, 1)', .5) # Probability of dropout in the generators' residual blocks
-    up:str = option('transposed', check_choice, ('transposed','resize')) # How generators double the size: 'transposed', as published, or 'resize'
+    dropout:float = option(0., check_number, '[0, 1)', .5) # Dropout probability in the residual blocks
+    up:str = option('transposed', check_choice, ('transposed','resize')) # Doubling in generators: 'transposed', 'resize'
     ema:float = option(0., check_number, '[0, 1)', .999) # Decay of averaged generators, such as 0.999; 0: no averages
-    augment:str = option('full', check_choice, ('full','crop','flip','none')) # 'full': rotation, zoom, lighting, crop and flip; 'crop': crop and flip; 'flip'; 'none'
+    augment:str = option('full', check_choice, _augment) # Augmentation: 'full', 'crop' (crop and flip), 'flip' or 'none'
     seed:int = option(42, check_whole, 0, 2**32-1) # Seed of all random numbers
-    damaged:str = option('error', check_choice, ('error','skip')) # Files that can't be decoded: 'skip' leaves them out, 'error' stops before training
-    deterministic:bool = option(False, check_flag) # Use only algorithms that repeat every bit, also on a GPU, where they are slower
-    fast:bool = option(False, check_flag) # Decode once, compute in 16 bits and compile, where the machine can; see `to_fast`
+    damaged:str = option('error', check_choice, ('error','skip')) # Damaged images: 'skip' leaves them out, 'error' stops
+    deterministic:bool = option(False, check_flag) # The same bits every time, also on a GPU, where that is slower
+    fast:bool = option(False, check_flag) # Decode once, compute in 16 bits and compile, where possible
 
     def __post_init__(self):
         for o in fields(self): o.metadata['check'](o.name, getattr(self, o.name))
         self.data = os.fspath(self.data)
-        if not self.epochs+self.decay_epochs: raise OptionError("`epochs` and `decay_epochs` are both 0: there is nothing to train", 'epochs')
+        if not self.epochs+self.decay_epochs: raise OptionError(
+            "`epochs` and `decay_epochs` are both 0: there is nothing to train", 'epochs')
 
 # %% ../../nbs/run/00_recipe.ipynb #c99a99c0
 def game_args(
@@ -58,7 +61,7 @@ def game_args(
 )->dict: # Arguments of `cyclegan_game`
     "Networks and weights of a recipe"
     return dict(n_blocks=recipe.blocks, nf=recipe.width, dropout=recipe.dropout, up=recipe.up,
-                lambda_identity=recipe.identity, lambda_consistency=recipe.consistency)
+        lambda_identity=recipe.identity, lambda_consistency=recipe.consistency)
 
 def learner_args(
     recipe:Recipe, # What to train
@@ -75,7 +78,7 @@ def faster(
     recipe:Recipe, # Such as `PAPER`
     bs:int|None=None, # Batch size; 16 if the recipe has single images, else the recipe's
 )->Recipe:
-    "A recipe for the fast path: larger batches, and the learning rate times the square root of the batch's growth"
+    "A recipe for the fast path: larger batches, and a learning rate that grows with their square root"
     bs = bs or (16 if recipe.bs==1 else recipe.bs)
     return replace(recipe, fast=True, bs=bs, lr=recipe.lr*(bs/recipe.bs)**.5)
 
@@ -104,7 +107,7 @@ def get_recipe(
 def _changes(base, changes): return {'as it is': base, **{k: replace(base, **v) for k,v in changes.items()}}
 
 _one_change = {'consistency 1': dict(consistency=1.), 'identity 0': dict(identity=0.), 'no averages': dict(ema=0.),
-               'full augmentation': dict(augment='full')}
+    'full augmentation': dict(augment='full')}
 _small = replace(_fast, size=32, epochs=2, decay_epochs=2, bs=4, blocks=2, width=16, lr=1e-3, ema=.99, up='transposed')
 _regularised = {'consistency 1': dict(consistency=1.), 'dropout 0.5': dict(dropout=.5), 'both': dict(consistency=1., dropout=.5)}
 
@@ -120,7 +123,8 @@ def start_run(
 )->Path: # `out`
     "Make the folder of a new run"
     check_new(out)
-    with whole_file(Path(out)/'recipe.json') as part: part.write_text(json.dumps(asdict(recipe), indent=1)+'\n', encoding='utf-8')
+    text = json.dumps(asdict(recipe), indent=1)+'\n'
+    with whole_file(Path(out)/'recipe.json') as part: part.write_text(text, encoding='utf-8')
     return Path(out)
 
 def check_new(
@@ -133,12 +137,13 @@ def check_new(
 # %% ../../nbs/run/00_recipe.ipynb #8441aad7
 def _settings(fn):
     "Settings in the file `fn`"
-    again = "restore it, or start a new run with another `out`"
+    again = 'restore it, or start a new run with another `out`'
     try: found = json.loads(fn.read_text(encoding='utf-8'))
     except (ValueError, RecursionError) as e: raise ValueError(f"`{fn}` is damaged ({e}): {again}") from None
     if not isinstance(found, dict): raise ValueError(f"`{fn}` is damaged (it holds a {type(found).__name__}): {again}")
     unknown = sorted(set(found)-{o.name for o in fields(Recipe)})
-    if unknown: raise ValueError(f"`{fn}` has settings that aren't known here, {unknown}: a newer version wrote it; use that one")
+    if unknown: raise ValueError(
+        f"`{fn}` has settings that aren't known here, {unknown}: a newer version wrote it; use that one")
     return found
 
 def load_recipe(
