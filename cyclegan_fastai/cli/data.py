@@ -26,8 +26,7 @@ def list_data(as_json: Json = False):
 @data_app.command()
 def fetch(
     source: Annotated[str, typer.Argument(help='Name (`data list`), address or archive')],
-    mirror: Annotated[Optional[List[str]], typer.Option(
-        help='Base address to try first; may be given several times')] = None,
+    mirror: Annotated[Optional[List[str]], typer.Option(help='Address to try first; may be repeated')] = None,
     as_json: Json = False,
 ):
     "Download and unpack a data set; an interrupted download continues"
@@ -81,8 +80,7 @@ def distances(
 
 @data_app.command('seasons')
 def make_seasons(
-    out: Annotated[Optional[Path], typer.Option(
-        help="Folder, new or empty; if left out, one in fastai's data folder")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Folder, new or empty; by default in fastai's data folder")] = None,
     n_train: Annotated[int, typer.Option(help='Training images of each domain')] = 400,
     n_test: Annotated[int, typer.Option(help='Test images of each domain, each with its truth')] = 40,
     size: Annotated[int, typer.Option(help='Pixels a side')] = 64,

@@ -23,8 +23,8 @@ from .model import model_app
 from .bench import bench_app
 
 # %% ../../nbs/cli/04_main.ipynb #7508049d
-_about = ("Train CycleGANs and use them. `cyclegan-fastai train` without options draws landscapes in summer and winter, "
-    "trains on them for a few minutes, and compares the translations with the truth.")
+_about = ("Train CycleGANs and use them. `cyclegan-fastai train` without options draws landscapes in summer and "
+    "winter, trains on them for a few minutes, and compares the translations with the truth.")
 _settings = dict(help_option_names=['-h','--help'])
 app = typer.Typer(help=_about, no_args_is_help=True, pretty_exceptions_enable=False,
     rich_markup_mode='markdown', context_settings=_settings)
@@ -35,11 +35,10 @@ def _version(wanted:bool):
     print(f'cyclegan_fastai {__version__}')
     raise typer.Exit()
 
+_show = typer.Option('--version', callback=_version, is_eager=True, help='Print the version and nothing else')
+
 @app.callback()
-def _options(
-    version: Annotated[bool, typer.Option(
-        '--version', callback=_version, is_eager=True, help='Print the version and nothing else')] = False,
-): pass
+def _options(version: Annotated[bool, _show] = False): pass
 
 # %% ../../nbs/cli/04_main.ipynb #0c8348c5
 def _only_our_warnings():
@@ -128,20 +127,20 @@ def train(
     resume: Annotated[bool, typer.Option('--resume', help='Go on with the run in `--out`')] = False,
     save_every: Annotated[Optional[int], typer.Option(
         help='Batches from checkpoint to checkpoint within an epoch; if left out, only at its end')] = None,
-    workers: Annotated[int, typer.Option(
-        help='Processes that decode images, for large ones; the result is the same')] = 0,
+    workers: Annotated[int, typer.Option(help='Processes that decode images; the result is the same')] = 0,
     as_json: Json = False,
 ):
     """Train a CycleGAN.
 
-    Without options: drawn landscapes, a small network, a few minutes on two CPU cores. With `--data` the published recipe
-    (six residual blocks of width 64, batch 1, 100 + 100 epochs), which needs a GPU; `--epochs`, `--blocks` and `--width` make
-    it smaller. `cyclegan-fastai data list` has the names of data sets. `--recipe` trains a classic experiment, such as
-    `--recipe yosemite`. `--fast` makes batches of 16 from single images, with a higher rate.
+    Without options: drawn landscapes, a small network, a few minutes on two CPU cores. With `--data` the published
+    recipe (six residual blocks of width 64, batch 1, 100 + 100 epochs), which needs a GPU; `--epochs`, `--blocks` and
+    `--width` make it smaller. `cyclegan-fastai data list` has the names of data sets. `--recipe` trains a classic
+    experiment, such as `--recipe yosemite`. `--fast` makes batches of 16 from single images, with a higher rate.
 
-    In `--out` afterwards: `sample_grid.png`, `losses.png`, `samples` and `film.webp`, `metrics.json`, `model.safetensors`,
-    `recipe.json`, `last.pth` for `--resume`, and the best model by the held-out images, `best.safetensors`. Ctrl-C or SIGTERM
-    ends training at a batch and loses nothing. Several GPUs: `torchrun --nproc-per-node 8 -m cyclegan_fastai.cli train …`.
+    In `--out` afterwards: `sample_grid.png`, `losses.png`, `samples` and `film.webp`, `metrics.json`,
+    `model.safetensors`, `recipe.json`, `last.pth` for `--resume`, and the best model by the held-out images,
+    `best.safetensors`. Ctrl-C or SIGTERM ends training at a batch and loses nothing.
+    Several GPUs: `torchrun --nproc-per-node 8 -m cyclegan_fastai.cli train …`.
     """
     named = None if recipe is None else get_recipe(recipe)
     stem = _stem(recipe, settings.get('data'))
@@ -193,6 +192,8 @@ def _held_out(domains, row):
     return f'Held out: an image comes back from its round trip with a mean error of {errors} of the range.'
 
 # %% ../../nbs/cli/04_main.ipynb #631bd7e8
+_best = 'The best, by {measure} of held-out images, was epoch {epoch}: {out}/best.safetensors'
+
 def _report(res, out):
     "Print the results of `train`"
     last,epochs,best = res['history'][-1],len(res['history']),res['best']
@@ -201,8 +202,7 @@ def _report(res, out):
         _print_truth(res['scores'])
         _print_gains(res['scores'])
     else: console.print(_held_out(res['domains'], last), highlight=False)
-    if best and best['epoch']<epochs: say(
-        f'The best, by {best["measure"]} of held-out images, was epoch {best["epoch"]}: {out}/best.safetensors')
+    if best and best['epoch']<epochs: say(_best.format(**best, out=out))
     for k,v in last.get('alarms', {}).items(): say(f'Alarm at the end: {k.replace("_", " ")}: {v}.', style='red')
     say(_next_steps(shlex.quote(str(out)), out, res['domains'][1]))
 
@@ -234,9 +234,9 @@ def evaluate(
 ):
     """Tell how good a trained model is, beside real and untranslated images.
 
-    Kernel distance (KID) and Fréchet distance of translated test images to real training images; errors of cycle and identity;
-    how many translations a classifier of real images takes for the target; and the distance from the truth, where that is known.
-    In the run's folder afterwards: `evaluation.json`, `evaluation.png`.
+    Kernel distance (KID) and Fréchet distance of translated test images to real training images; errors of cycle and
+    identity; how many translations a classifier of real images takes for the target; and the distance from the truth,
+    where that is known. In the run's folder afterwards: `evaluation.json`, `evaluation.png`.
     """
     from cyclegan_fastai.run.experiment import evaluate_run
     with only_json(as_json): res = evaluate_run(run, data, features, n, device)

@@ -38,8 +38,8 @@ def translate(
 ):
     """Translate images, folders of images, and videos with a trained model.
 
-    Results keep the names, kinds and folders of their sources. A result that exists at this size and by this model is skipped,
-    so after an interruption the same command goes on. A result of another model or size is replaced.
+    Results keep the names, kinds and folders of their sources. A result that exists at this size and by this model is
+    skipped, so after an interruption the same command goes on. A result of another model or size is replaced.
     A file that can't be read is reported at the end and stops nothing; the exit status is then 1.
     """
     from cyclegan_fastai.use.batch import find_images,translate_files
@@ -58,6 +58,8 @@ def _is_large(result, size):
     from PIL import Image
     return result.suffix!='.mp4' and min(Image.open(result).size)>=8*size
 
+_advice = 'The model was trained at {} pixels and knows details of that size: see what `--size {}` does, too.'
+
 def _with_status(rows, status): return [o for o in rows if o['status']==status]
 
 def _report(rows, t, out):
@@ -67,8 +69,7 @@ def _report(rows, t, out):
     for o in done:
         if o['video']: say(f'{o["result"]}: {say_video(o["video"])}')
     print_table([dict(source=str(o['source']), problem=o['problem']) for o in failed], title='Not translated')
-    if t.size and done and _is_large(done[0]['result'], t.size): say(
-        f'The model was trained at {t.size} pixels and knows details of that size: see what `--size {4*t.size}` does, too.')
+    if t.size and done and _is_large(done[0]['result'], t.size): say(_advice.format(t.size, 4*t.size))
     say(f'{len(done)} translated, {len(skipped)} done before, {len(failed)} failed; results in {out}/.')
 
 # %% ../../nbs/cli/02_model.ipynb #2afd3bd6
@@ -80,7 +81,7 @@ _FORMATS = dict(                                         # Format → module of 
     space=('app', 'Try it: python {out}/app.py. Push the folder to a Hugging Face Space to publish it.'))
 _FORMATS['lambda'] = 'serverless','Build and deploy it as {out}/README.md says.'
 
-_dtype = 'float32, float16 or int8; int8 is for ONNX, where it also computes faster on a CPU; each format has its own default'
+_dtype = 'Of the weights: float32, float16, or int8, with which ONNX is twice as fast on a CPU; by default the format decides'
 _export = 'Folder to make; if left out, a new one beside the model, or in `yosemite/` here for the one of that name'
 
 # %% ../../nbs/cli/02_model.ipynb #677a3669
@@ -97,19 +98,20 @@ def export(
 ):
     """Export a trained model for other programs and people.
 
-    onnx, safetensors and torchscript for programs; web for a page that works without a server; space for a Hugging Face Space;
-    lambda for AWS Lambda. Every export is compared with the original before it is kept, and has a model card.
+    onnx, safetensors and torchscript for programs; web for a page that works without a server; space for a Hugging Face
+    Space; lambda for AWS Lambda. Every export is compared with the original before it is kept, and has a model card.
     """
     if format not in _FORMATS: raise ValueError(f"`--format` must be one of {', '.join(_FORMATS)}, got {format}")
     if ort and format!='web': raise ValueError(f"`--ort` is for `--format web`, not for {format}: leave it out")
     from cyclegan_fastai.use.export import load_model
     module,then = _FORMATS[format]
-    out = out or (run.parent if run.is_file() else run)/format     # a name becomes a folder here, and not in the package
+    out = out or (run.parent if run.is_file() else run)/format   # for a name, a folder here and not in the package
     given = {k:v for k,v in dict(dtype=dtype, ort=ort).items() if v is not None}
     with only_json(as_json):
         t = load_model(run, device='cpu', trust=trust)
         getattr(import_module(f'cyclegan_fastai.use.{module}'), f'export_{format}')(t, out, **given)
-    rows = [dict(file=o.relative_to(out).as_posix(), kB=o.stat().st_size/1e3) for o in sorted(out.rglob('*')) if o.is_file()]
+    files = [o for o in sorted(out.rglob('*')) if o.is_file()]
+    rows = [dict(file=o.relative_to(out).as_posix(), kB=o.stat().st_size/1e3) for o in files]
     print_table(rows, as_json, title=f'{out}/')
     if not as_json: say(then.format(out=str(out)))
 
@@ -117,10 +119,8 @@ def export(
 @model_app.command()
 def app(
     run: Model = Path('yosemite'),
-    host: Annotated[str, typer.Option(
-        help='Address to listen at; 0.0.0.0 admits everybody who can reach this machine')] = '127.0.0.1',
-    port: Annotated[Optional[int], typer.Option(
-        help='Port; the first free one from 7860 on if left out')] = None,
+    host: Annotated[str, typer.Option(help='Address to listen at; 0.0.0.0 admits all who can reach it')] = '127.0.0.1',
+    port: Annotated[Optional[int], typer.Option(help='Port; the first free one from 7860 on if left out')] = None,
     max_mb: Annotated[float, typer.Option(help='Most megabytes of an upload')] = 20,
     browser: Annotated[bool, typer.Option('--browser', help='Open the page here')] = False,
     device: Device = None,

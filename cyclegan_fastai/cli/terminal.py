@@ -54,9 +54,9 @@ def recipe_options(
     docs = docments(Recipe)
     chosen = [_parameter(o, docs[o.name]) for o in fields(Recipe) if not names or o.name in names]
     def decorate(f):
-        params = []
-        for o in inspect.signature(f).parameters.values():
-            params += chosen if o.name=='settings' else [o.replace(kind=o.KEYWORD_ONLY)]
+        params = [o.replace(kind=o.KEYWORD_ONLY) for o in inspect.signature(f).parameters.values()]
+        i = [o.name for o in params].index('settings')
+        params[i:i+1] = chosen
         @wraps(f)
         def command(**kwargs):
             given = {o.name: kwargs.pop(o.name, None) for o in chosen}
@@ -152,8 +152,8 @@ def terminal_progress(
             if title: say(title)
             self.bar.start()
         def _pairs(self, batches): return (self.epoch*len(self.dls.train)+batches)*self.bs
-        def before_train(self):
-            self.bar.update(self.task, at=f'{self.epoch+1}/{self.n_epoch}', completed=self._pairs(0))
+        def _at(self): return f'{self.epoch+1}/{self.n_epoch}'
+        def before_train(self): self.bar.update(self.task, at=self._at(), completed=self._pairs(0))
         def after_batch(self): self.bar.update(self.task, completed=self._pairs(self.iter+1))
         def after_epoch(self):
             done,row = self.epoch+1,self.learn.loss_terms.history[-1]

@@ -55,7 +55,7 @@ def recipe_dls(
     path,domains = _data(recipe)
     set_seed(recipe.seed, reproducible=True)
     if recipe.deterministic:
-        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')               # what cuBLAS asks for; read when CUDA starts
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')       # what cuBLAS asks for; read when CUDA starts
         torch.use_deterministic_algorithms(True)
     load = None if recipe.augment in ('full','crop') else recipe.size
     tfms = dict(full=None, none=[]).get(recipe.augment, [Flip(p=.5)])
@@ -190,7 +190,8 @@ def finish_run(
     film(out/'samples', out.resolve()/'film.webp')
     best,scores,pairs = out/'best.json',_scores(learn),n_epochs*learn.dls.train.n
     ms = round(1e3*seconds/pairs, 2) if pairs else None
-    training = dict(ms_per_pair=ms, pairs_per_epoch=learn.dls.train.n, device=str(learn.dls.device), torch=torch.__version__)
+    device = str(learn.dls.device)
+    training = dict(ms_per_pair=ms, pairs_per_epoch=learn.dls.train.n, device=device, torch=torch.__version__)
     about = dict(recipe=asdict(recipe), scores=scores, training=training)
     learn.translator('cpu', about).save(out/'model.safetensors')
     res = dict(domains=learn.domains, scores=scores, best=json.loads(best.read_text()) if best.exists() else None,

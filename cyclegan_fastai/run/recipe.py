@@ -13,11 +13,11 @@ from ..core.checks import *
 from ..core.disk import whole_file
 
 # %% auto #0
-__all__ = ['PAPER', 'QUICK', 'RECIPES', 'STUDIES', 'option', 'Recipe', 'game_args', 'learner_args', 'faster', 'get_recipe',
+__all__ = ['PAPER', 'QUICK', 'RECIPES', 'STUDIES', 'setting', 'Recipe', 'game_args', 'learner_args', 'faster', 'get_recipe',
            'start_run', 'check_new', 'load_recipe', 'locked']
 
 # %% ../../nbs/run/00_recipe.ipynb #bd53cd78
-def option(
+def setting(
     default, # Value of a field
     check, # Called with the field's name, its value, and `args`
     *args # Such as limits
@@ -25,29 +25,29 @@ def option(
     "Declare a setting with its default and the check of its values"
     return field(default=default, metadata=dict(check=lambda name, value: check(name, value, *args)))
 
-_augment = 'full','crop','flip','none'
+_up,_augment,_damaged = ('transposed','resize'),('full','crop','flip','none'),('error','skip')
 
 @dataclass
 class Recipe:
     "All settings of a training run"
-    data:str = option('seasons', check_path) # Data set by its name, an address, an archive, or a folder; 'seasons' are drawn
-    size:int = option(64, check_multiple, 4, 24, 2**14) # Pixels a side, a multiple of 4
-    epochs:int = option(100, check_whole, 0, 10**6) # Epochs at the full learning rate
-    decay_epochs:int = option(100, check_whole, 0, 10**6) # Epochs in which the learning rate falls to zero
-    bs:int = option(1, check_whole, 1, 2**16) # Batch size; with several GPUs, of each
-    blocks:int = option(6, check_whole, 0, 100) # Residual blocks of a generator
-    width:int = option(64, check_whole, 1, 1024) # Channels of the first convolution, of generators and critics
-    lr:float = option(2e-4, check_number, '(0, inf)', 2e-4) # Learning rate
-    identity:float = option(5., check_number, '[0, inf)', 5) # Weight of the identity terms
-    consistency:float = option(0., check_number, '[0, inf)', 1) # Weight of the critics' consistency terms
-    dropout:float = option(0., check_number, '[0, 1)', .5) # Dropout probability in the residual blocks
-    up:str = option('transposed', check_choice, ('transposed','resize')) # Doubling in generators: 'transposed', 'resize'
-    ema:float = option(0., check_number, '[0, 1)', .999) # Decay of averaged generators, such as 0.999; 0: no averages
-    augment:str = option('full', check_choice, _augment) # Augmentation: 'full', 'crop' (crop and flip), 'flip' or 'none'
-    seed:int = option(42, check_whole, 0, 2**32-1) # Seed of all random numbers
-    damaged:str = option('error', check_choice, ('error','skip')) # Damaged images: 'skip' leaves them out, 'error' stops
-    deterministic:bool = option(False, check_flag) # The same bits every time, also on a GPU, where that is slower
-    fast:bool = option(False, check_flag) # Decode once, compute in 16 bits and compile, where possible
+    data:str = setting('seasons', check_path) # Name of a data set, address, archive or folder; 'seasons' are drawn
+    size:int = setting(64, check_multiple, 4, 24, 2**14) # Pixels a side, a multiple of 4
+    epochs:int = setting(100, check_whole, 0, 10**6) # Epochs at the full learning rate
+    decay_epochs:int = setting(100, check_whole, 0, 10**6) # Epochs in which the learning rate falls to zero
+    bs:int = setting(1, check_whole, 1, 2**16) # Batch size; with several GPUs, of each
+    blocks:int = setting(6, check_whole, 0, 100) # Residual blocks of a generator
+    width:int = setting(64, check_whole, 1, 1024) # Channels of the first convolution, of generators and critics
+    lr:float = setting(2e-4, check_number, '(0, inf)', 2e-4) # Learning rate
+    identity:float = setting(5., check_number, '[0, inf)', 5) # Weight of the identity terms
+    consistency:float = setting(0., check_number, '[0, inf)', 1) # Weight of the critics' consistency terms
+    dropout:float = setting(0., check_number, '[0, 1)', .5) # Dropout probability in the residual blocks
+    up:str = setting('transposed', check_choice, _up) # How generators double the size: 'transposed' or 'resize'
+    ema:float = setting(0., check_number, '[0, 1)', .999) # Decay of averaged generators, such as 0.999; 0: no averages
+    augment:str = setting('full', check_choice, _augment) # Augmentation: 'full', 'crop' (with flip), 'flip' or 'none'
+    seed:int = setting(42, check_whole, 0, 2**32-1) # Seed of all random numbers
+    damaged:str = setting('error', check_choice, _damaged) # Damaged images: 'skip' leaves them out, 'error' stops
+    deterministic:bool = setting(False, check_flag) # The same bits every time, also on a GPU, where that is slower
+    fast:bool = setting(False, check_flag) # Decode once, compute in 16 bits and compile, where possible
 
     def __post_init__(self):
         for o in fields(self): o.metadata['check'](o.name, getattr(self, o.name))
@@ -109,7 +109,8 @@ def _changes(base, changes): return {'as it is': base, **{k: replace(base, **v) 
 _one_change = {'consistency 1': dict(consistency=1.), 'identity 0': dict(identity=0.), 'no averages': dict(ema=0.),
     'full augmentation': dict(augment='full')}
 _small = replace(_fast, size=32, epochs=2, decay_epochs=2, bs=4, blocks=2, width=16, lr=1e-3, ema=.99, up='transposed')
-_regularised = {'consistency 1': dict(consistency=1.), 'dropout 0.5': dict(dropout=.5), 'both': dict(consistency=1., dropout=.5)}
+_terms = dict(consistency=1.),dict(dropout=.5)
+_regularised = {'consistency 1': _terms[0], 'dropout 0.5': _terms[1], 'both': {**_terms[0], **_terms[1]}}
 
 STUDIES = {                                              # Name → what was changed → recipe
     'yosemite': {'published': _yosemite, **_changes(_fast, {**_one_change, 'up transposed': dict(up='transposed')})},
