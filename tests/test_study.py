@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np, pytest
 from fastai.callback.core import Callback
 from PIL import Image
-from cyclegan_fastai import experiment
+from cyclegan_fastai.run import experiment
 from cyclegan_fastai.run.experiment import evaluate_run, recipe_dls, recipe_learner, run_experiment
 from cyclegan_fastai.run.recipe import QUICK, RECIPES, STUDIES, Recipe, get_recipe
 from cyclegan_fastai.data.seasons import seasons

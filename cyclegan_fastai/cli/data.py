@@ -80,7 +80,7 @@ def distances(
 
 @data_app.command('seasons')
 def make_seasons(
-    out: Annotated[Optional[Path], typer.Option(help="Folder, new or empty; by default in fastai's data folder")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Folder, new or empty; else in fastai's data folder")] = None,
     n_train: Annotated[int, typer.Option(help='Training images of each domain')] = 400,
     n_test: Annotated[int, typer.Option(help='Test images of each domain, each with its truth')] = 40,
     size: Annotated[int, typer.Option(help='Pixels a side')] = 64,
