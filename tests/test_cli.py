@@ -1,11 +1,19 @@
 "The command line: what it makes, how it goes on, and what it says when something is wrong"
-import json, os, re, shutil, signal, subprocess, sys, time
+import json, os, pickle, re, shutil, signal, subprocess, sys, time
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
+from typing import Optional, get_args
 
-import pytest
+import pytest, typer
+from fastcore.docments import docments
 from PIL import Image
+from typer.testing import CliRunner
 import cyclegan_fastai
-from cyclegan_fastai import cli
+from cyclegan_fastai.core.checks import OptionError
+from cyclegan_fastai.run.recipe import RECIPES, Recipe
+from cyclegan_fastai.cli.terminal import FLAGS, as_option, recipe_options
+from cyclegan_fastai.cli import main as cli
 
 root = Path(__file__).resolve().parents[1]
 sample = root/'data'/'seasons_sample'
@@ -25,7 +33,7 @@ def run(monkeypatch, capfd, tmp_path):
 
 def process(*args, cwd):
     env = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1'}
-    return subprocess.Popen([sys.executable, '-m', 'cyclegan_fastai.cli.main', *map(str, args)], cwd=cwd, env=env, stdout=subprocess.PIPE,
+    return subprocess.Popen([sys.executable, '-m', 'cyclegan_fastai.cli', *map(str, args)], cwd=cwd, env=env, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
 
 def test_train_translate_resume(run, tmp_path):
@@ -117,6 +125,53 @@ def test_help_is_worth_reading(run):
         assert code==0 and len(out)>300
     assert '--install-completion' in run('--help')[1]
     assert run('--version')==(0, f'cyclegan_fastai {cyclegan_fastai.__version__}\n', '')
+
+def options(command):
+    "Name in Python → option of a command, as click has it"
+    from typer.main import get_command
+    return {o.name: o for o in get_command(cli.app).commands[command].params}
+
+def test_every_setting_is_an_option_of_train():
+    "Declared once: the fields of `Recipe` and their docments"
+    docs, found = docments(Recipe), options('train')
+    for o in fields(Recipe):
+        p, kind = found[o.name], bool if o.name in FLAGS else type(o.default)
+        assert p.help==docs[o.name] and p.default is None
+        assert p.opts==[FLAGS[o.name][0] if o.name in FLAGS else f'--{o.name.replace("_", "-")}'] and not p.secondary_opts
+        assert get_args(signature(cli.train).parameters[o.name].annotation)[0]==Optional[kind]
+    text = found['recipe'].help
+    assert all(o in text for o in RECIPES)
+
+def test_given_settings_arrive_and_no_others():
+    app = typer.Typer()
+    @app.command()
+    @recipe_options('size', 'lr', 'damaged', 'fast')
+    def show(settings:dict, out:str='runs'): print(json.dumps([settings, out]))
+    def given(args): return json.loads(CliRunner().invoke(app, args.split()).output)
+    assert given('')==[{}, 'runs']
+    assert given('--lr 1 --out x --skip-damaged --fast')==[dict(lr=1., damaged='skip', fast=True), 'x']
+    assert CliRunner().invoke(app, ['--epochs', '3']).exit_code==2
+
+@pytest.mark.parametrize('o,text', [(('size', 64), '--size 64'), (('decay_epochs', 3), '--decay-epochs 3'), (('lr', 2e-4), '--lr 0.0002'), (('n', 4), '-n 4'),
+                                    (('fast', True), '--fast'), (('rounds', 1), '--rounds 1'), (('damaged', 'skip'), '--skip-damaged')])
+def test_arguments_as_options(o, text): assert as_option(*o)==text
+
+def test_an_error_names_the_option(run):
+    "What Python calls `size=64`"
+    assert 'pass `--size 64` or 68' in run('train', '--size', 66)[2]
+    assert 'such as `--dropout 0.5`' in run('train', '--dropout', 1)[2]
+    with pytest.raises(OptionError, match='pass `size=64` or 68') as e: Recipe(size=66)
+    assert pickle.loads(pickle.dumps(e.value)).worded(as_option)==e.value.worded(as_option)
+
+@pytest.mark.parametrize('args,status', [(['train', '--help'], 0), (['train', '--size', '3'], 2), (['train', '--sice', '3'], 2)])
+def test_help_and_mistakes_load_no_torch(args, status, tmp_path):
+    code = f"""import sys
+from cyclegan_fastai.cli.main import main
+sys.argv = ['cyclegan-fastai', *{args}]
+try: main()
+except SystemExit as e: print(e.code or 0, *({{'torch','fastai','numpy'}} & sys.modules.keys()))"""
+    res = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(root)})
+    assert res.stdout.splitlines()[-1].strip()==str(status), res
 
 def test_evaluate_a_run(run, tmp_path):
     assert run('train', '--data', sample, *small, '--out', 'r')[0]==0

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image,ImageOps
+from .checks import OptionError
 
 # %% auto #0
 __all__ = ['DamagedImage', 'NoImage', 'TooManyPixels', 'image_kinds', 'open_photo', 'to_rgb', 'split_alpha', 'as_photo', 'like',
            'scaled', 'image_endings']
 
 # %% ../../nbs/core/02_photo.ipynb #2564a5f7
-class DamagedImage(ValueError): "Image file that can't be decoded or isn't allowed; the message names it"
+class DamagedImage(OptionError): "Image file that can't be decoded or isn't allowed; the message names it"
 class NoImage(DamagedImage): "File that is no image, or has a format that isn't allowed"
 class TooManyPixels(DamagedImage): "Image with more pixels than allowed"
 

@@ -25,7 +25,7 @@ def open_image(
 )->PILImage: # RGB, turned upright by its EXIF tag
     "Open a photograph; raise `DamagedImage`, naming the file, if that fails"
     try: return PILImage(to_rgb(open_photo(fn, draft)))
-    except DamagedImage as e: raise DamagedImage(f"{e}, or pass `damaged='skip'`") from None
+    except DamagedImage as e: raise DamagedImage(f"{e}, or pass `damaged='skip'`", 'damaged', 'skip') from None
 
 # %% ../../nbs/data/00_files.ipynb #fff440ff
 def _files_below(folder, endings):
