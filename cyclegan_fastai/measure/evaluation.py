@@ -4,7 +4,7 @@
 
 # %% ../../nbs/measure/03_evaluation.ipynb #e2b9b9d5
 from __future__ import annotations
-import dataclasses
+import dataclasses,functools
 
 from fastai.vision.all import *
 from ..core.checks import *
@@ -15,7 +15,8 @@ from .metrics import *
 from .truth import *
 
 # %% auto #0
-__all__ = ['translators', 'dls_files', 'Probe', 'split_distances', 'Evaluation', 'evaluate', 'yardstick']
+__all__ = ['translators', 'dls_files', 'Probe', 'RealImages', 'split_distances', 'DirectionScores', 'score_direction',
+           'Evaluation', 'evaluate', 'yardstick']
 
 # %% ../../nbs/measure/03_evaluation.ipynb #634fd97f
 def _check_model(model):
@@ -58,8 +59,49 @@ class Probe:
     )->Tensor: # (n,), positive for B
         return torch.from_numpy(self.model.decision_function(x.vectors.numpy()))
 
+# %% ../../nbs/measure/03_evaluation.ipynb #1edb8b81
+def _images_by_split(dls, n=None):
+    "Real images as {'train A': images, ...}, test images without duplicates; and the number of duplicates by domain"
+    domains,train,test = dls.domains,domain_images(dls, 0),domain_images(dls, 1, n)
+    images,dropped = {f'train {d}': x for d,x in zip(domains, train)},{}
+    for d,x in zip(domains, test):
+        keep = held_out(x, *train)
+        images[f'test {d}'],dropped[d] = x[keep],int((~keep).sum())
+        if keep.sum()<4: raise ValueError(f"`dls` has {keep.sum()} test images of {d} that aren't in training, "
+            "and at least 4 are needed: hold out more")
+    return images, dropped
+
+class RealImages:
+    "Real images of two domains, their features, and the space and the probe that are fitted to these"
+    def __init__(self,
+        dls:DataLoaders, # Of two domains, as from `UnpairedDataLoaders`
+        features:str|nn.Module='lite0', # As for `get_features`
+        n:int|None=None, # Validation images of each domain, at most; all
+        progress:bool=False, # Show bars
+    ):
+        self.net,self.domains,self.device = get_features(features),tuple(dls.domains),getattr(dls, 'device', None)
+        self.progress = progress and is_watched()
+        self.images,self.dropped = _images_by_split(dls, n)
+        self.features = {k: self.embed(x, keep=True) for k,x in self.images.items()}
+        self.train = [self.features[f'train {d}'] for d in self.domains]
+        self.n = min(len(self.features[f'test {d}']) for d in self.domains)
+        self.space = Space(FeatureSet(torch.cat([o.vectors for o in self.train]), self.net.name))
+
+    @functools.cached_property
+    def probe(self): return Probe(*self.train)
+
+    def embed(self,
+        images:Tensor, # (n, 3, h, w) in [-1, 1]
+        keep:bool=False, # Keep the features on disk
+    )->FeatureSet:
+        "Features of `images`, on the loaders' device"
+        return self.net.embed(images, keep=keep, device=self.device, progress=self.progress)
+
 # %% ../../nbs/measure/03_evaluation.ipynb #aaaa410b
-def _half(x, seed=0): return x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))].tensor_split(2)
+def _halves(x, seed=0):
+    "A random half of the features `x`, and the rest"
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    return [FeatureSet(o, x.features) for o in x.vectors[order].tensor_split(2)]
 
 def split_distances(
     dls:DataLoaders, # Of two domains
@@ -67,95 +109,145 @@ def split_distances(
     progress:bool=False, # Show bars
 )->pd.DataFrame: # A row a pair: `a`, `b`, counts `n_a` and `n_b`, `kid`, `kid_sd`, `frechet` in 64 dimensions, `frechet_all` in all
     "Distances among the splits of a data set, duplicates left out"
-    net,(a,b),progress = get_features(features),dls.domains,progress and is_watched()
-    sets,_ = _real(dls)
-    f = {k: net.embed(v, keep=True, device=dls.device, progress=progress) for k,v in sets.items()}
-    halves = {f'train {d}': [FeatureSet(o, net.name) for o in _half(f[f'train {d}'].vectors)] for d in (a,b)}
-    pairs = [(f'train {d}, one half', 'the other', *halves[f'train {d}']) for d in (a,b)]
-    pairs += [(x, y, f[x], f[y]) for x,y in ((f'train {a}',f'test {a}'), (f'train {b}',f'test {b}'), (f'train {a}',f'train {b}'),
-              (f'test {a}',f'test {b}'), (f'train {a}',f'test {b}'), (f'train {b}',f'test {a}'))]
-    space,rows = Space(FeatureSet(torch.cat([f[f'train {d}'].vectors for d in (a,b)]), net.name)),[]
-    for x,y,u,v in pairs:
-        kid = kid_score(u, v)
-        rows.append((x, y, len(u), len(v), kid.value, kid.sd, frechet_score(space(u), space(v)).value, frechet_score(u, v).value))
-    return pd.DataFrame(rows, columns=['a','b','n_a','n_b','kid','kid_sd','frechet','frechet_all'])
+    real,(a,b) = RealImages(dls, features, progress=progress),dls.domains
+    pairs = [(f'train {d}, one half', 'the other', *_halves(o)) for d,o in zip((a,b), real.train)]
+    names = ((f'train {a}',f'test {a}'), (f'train {b}',f'test {b}'), (f'train {a}',f'train {b}'),
+        (f'test {a}',f'test {b}'), (f'train {a}',f'test {b}'), (f'train {b}',f'test {a}'))
+    pairs += [(x, y, real.features[x], real.features[y]) for x,y in names]
+    def row(x, y, u, v):
+        kid,frechet,frechet_all = kid_score(u, v),frechet_score(real.space(u), real.space(v)),frechet_score(u, v)
+        return dict(a=x, b=y, n_a=len(u), n_b=len(v), kid=kid.value, kid_sd=kid.sd, frechet=frechet.value,
+            frechet_all=frechet_all.value)
+    return pd.DataFrame([row(*o) for o in pairs])
 
-def _real(dls, n=None):
-    "Real images by split and domain without the duplicates, and how many these were"
-    (a,b),train,test = dls.domains,domain_images(dls, 0),domain_images(dls, 1, n)
-    keep = [held_out(x, *train) for x in test]
-    for d,o in zip((a,b), keep):
-        if o.sum()<4: raise ValueError(f"`dls` has {o.sum()} test images of {d} that aren't in training, and at least 4 are needed: hold out more")
-    return ({f'train {a}': train[0], f'train {b}': train[1], f'test {a}': test[0][keep[0]], f'test {b}': test[1][keep[1]]},
-            {d: int((~o).sum()) for d,o in zip((a,b), keep)})
+# %% ../../nbs/measure/03_evaluation.ipynb #6ba08dbd
+@dataclasses.dataclass
+class DirectionScores:
+    "Scores, errors and images of one direction of a model"
+    source:str # Name of the domain that is translated
+    target:str # Name of the domain it is translated to
+    kid:dict # 'real', 'untranslated', 'translated' → `Score` against real training images of the target
+    frechet:dict # The same for the Fréchet distance
+    checks:dict # Name → number: counts, errors of cycle and identity, shares that the probe takes for the target
+    images:tuple # Real and translated images, from the most to the least convincing
+
+    @property
+    def direction(self): return f'{self.source} → {self.target}'
+
+    def way(self, scores):
+        "How much of the way from untranslated to real images the translations have come, in %; nan if KID can't tell these apart"
+        kid,at = self.kid,{k: o.value for k,o in scores.items()}
+        clear = kid['untranslated']-kid['real'] > 2*np.hypot(kid['untranslated'].sd, kid['real'].sd)
+        if not clear or at['untranslated']<=at['real']: return np.nan
+        return 100*(at['untranslated']-at['translated'])/(at['untranslated']-at['real'])
+
+    def rows(self):
+        "Kind of images → row of `Evaluation.table`"
+        names = dict(real=f'real {self.target}', untranslated=f'{self.source}, untranslated', translated=self.direction)
+        rows = {k: dict(direction=self.direction, images=name, n=self.kid[k].counts[0], kid=self.kid[k].value,
+            kid_sd=self.kid[k].sd, frechet=self.frechet[k].value) for k,name in names.items()}
+        rows['translated'].update(kid_way=self.way(self.kid), frechet_way=self.way(self.frechet))
+        return rows
+
+# %% ../../nbs/measure/03_evaluation.ipynb #998ba4ac
+def _errors(x, cycled, same):
+    "Errors of cycle and identity of the images `x`"
+    return {'cycle error, % of the range': 50*(cycled-x).abs().mean().item(),
+        'cycle PSNR, dB': psnr(cycled, x).mean().item(), 'cycle SSIM': ssim(cycled, x).mean().item(),
+        'identity error, % of the range': 50*(same-x).abs().mean().item()}
+
+def score_direction(
+    real:RealImages, # Of both domains
+    source:str, # Domain to translate
+    target:str, # Domain to translate it to
+    there:Callable, # Images of the source, (n, 3, h, w) in [-1, 1] → of the target
+    back:Callable, # The way back
+)->DirectionScores:
+    "Translate the test images of `source` and score the result"
+    x,train = real.images[f'test {source}'],real.features[f'train {target}']
+    fake = there(x)
+    if not fake.isfinite().all(): raise FloatingPointError("`model` makes images that aren't finite: it has diverged; "
+        "load an earlier checkpoint")
+    sets = dict(real=real.features[f'test {target}'], untranslated=real.features[f'test {source}'], translated=real.embed(fake))
+    kid = {k: kid_score(o[:real.n], train) for k,o in sets.items()}
+    frechet = {k: frechet_score(real.space(o[:real.n]), real.space(train)) for k,o in sets.items()}
+    sign = 1 if target==real.domains[1] else -1                          # the probe is positive for B
+    looks = {k: sign*real.probe(o) for k,o in sets.items()}
+    taken = {k: 100*(o>0).double().mean().item() for k,o in looks.items()}
+    checks = {'test images': len(x), 'duplicates left out': real.dropped[source],
+        **_errors(x, back(fake), back(x)),                               # `back` should leave `x` as it is
+        'taken for the target, %': taken['translated'], 'the same, untranslated, %': taken['untranslated'],
+        'the same, real, %': taken['real']}
+    order = looks['translated'].argsort(descending=True)
+    return DirectionScores(source, target, kid, frechet, checks, (x[order],fake[order]))
 
 # %% ../../nbs/measure/03_evaluation.ipynb #bbf3b473
 @dataclasses.dataclass
 class Evaluation:
-    "What `evaluate` found"
-    table:pd.DataFrame # A row for each direction and set of images: `kid`, `kid_sd`, `frechet`, and how much of the way the model has come
-    checks:pd.DataFrame # A column for each direction: errors of cycle and identity, the probe, counts
+    "Scores of a model in both directions, as tables and pictures"
+    directions:list # Two `DirectionScores`, A to B and B to A
     truth:pd.DataFrame|None # See `truth_scores`; None where the truth isn't known
-    features:str # What the distances are made of
-    images:dict # Direction → real and translated images, from the most to the least convincing
+    features:str # What the scores are computed from
 
-    def to_dict(self):
-        "Plain numbers, for JSON"
-        truth = [] if self.truth is None else self.truth.to_dict('records')
-        return dict(features=self.features, table=self.table.replace({np.nan: None}).to_dict('records'), checks=self.checks.to_dict(), truth=truth)
+    @functools.cached_property
+    def table(self):
+        "A row for each direction and set of images: `kid`, `kid_sd`, `frechet`, and how much of the way the model has come"
+        return pd.DataFrame([row for o in self.directions for row in o.rows().values()])
 
-    def _repr_html_(self):
-        shown = [o.round(2).to_html(na_rep='', index=o is self.checks) for o in (self.table, self.checks, self.truth) if o is not None]
-        return f'<p>{self.features}. KID × 1000; `_way`, in %: 100 is as near as real images, 0 as far as untranslated ones, less is farther.</p>' + ''.join(shown)
+    @functools.cached_property
+    def checks(self):
+        "A column for each direction: counts, errors of cycle and identity, the probe"
+        return pd.DataFrame({o.direction: o.checks for o in self.directions})
 
-def _way(at, ceiling, floor, clear): return 100*(ceiling-at)/(ceiling-floor) if clear and ceiling>floor else np.nan
+    @property
+    def images(self):
+        "Direction → real and translated images, from the most to the least convincing"
+        return {o.direction: o.images for o in self.directions}
 
+    def scores(self,
+        direction:str, # Such as 'summer → winter'
+        kind:str='translated', # 'real', 'untranslated' or 'translated'
+    )->dict: # `direction`, `images`, `n`, `kid`, `kid_sd`, `frechet`; of translations `kid_way` and `frechet_way`, too
+        "One row of `table`, by name"
+        rows = {o.direction: o.rows() for o in self.directions}
+        return rows[check_choice('direction', direction, rows)][check_choice('kind', kind, ('real','untranslated','translated'))]
+
+# %% ../../nbs/measure/03_evaluation.ipynb #0d2a366d
+@patch
+def to_dict(self:Evaluation)->dict: # `features`, `table`, `checks`, `truth`
+    "Plain numbers, for JSON"
+    truth = [] if self.truth is None else self.truth.to_dict('records')
+    table = self.table.replace({np.nan: None}).to_dict('records')
+    return dict(features=self.features, table=table, checks=self.checks.to_dict(), truth=truth)
+
+@patch
+def _repr_html_(self:Evaluation):
+    tables = [o for o in (self.table, self.checks, self.truth) if o is not None]
+    shown = [o.round(2).to_html(na_rep='', index=o is self.checks) for o in tables]
+    return f'<p>{self.features}. KID × 1000; `_way`, in %: 100 is as near as real images, 0 as far as untranslated ones, ' \
+        'less is farther.</p>' + ''.join(shown)
+
+# %% ../../nbs/measure/03_evaluation.ipynb #664efdd0
 def evaluate(
     model, # A `CycleGANLearner`, or a pair of callables, see `translators`
     dls:DataLoaders, # Of two domains: the validation set is translated, the training set is what real images look like
     features:str|nn.Module='lite0', # As for `get_features`
     n:int|None=None, # Validation images of each domain, at most; all
-    truth:tuple|None=None, # Folders of what is true, as for `truth_scores`; `truthA` and `truthB`, where there are such
-    progress:bool=True, # Show bars where there is something to wait for, and somebody who does
+    truth:tuple|None=None, # Folders of true images, as for `truth_scores`; `truthA` and `truthB`, where these exist
+    progress:bool=True, # Show bars, in a notebook or a terminal
 )->Evaluation:
-    "How good a model is, beside what it has to beat"
+    "Score a model in both directions, beside real and untranslated images"
     _check_model(model)
-    if not hasattr(dls, 'domains'): raise TypeError(f"`dls` must be of two domains, as from `UnpairedDataLoaders`, got {type(dls).__name__}")
+    if not hasattr(dls, 'domains'):
+        raise TypeError(f"`dls` must be of two domains, as from `UnpairedDataLoaders`, got {type(dls).__name__}")
     if n is not None: check_whole('n', n, 4)
-    net,domains,progress = get_features(features),dls.domains,progress and is_watched()
-    (a,b),device = domains,getattr(dls, 'device', None)
-    sets,dropped = _real(dls, n)
-    real = {k: net.embed(v, keep=True, device=device, progress=progress) for k,v in sets.items()}
-    space = Space(FeatureSet(torch.cat([real[f'train {d}'].vectors for d in domains]), net.name))
-    probe = Probe(real[f'train {a}'], real[f'train {b}'])
-    n_each,rows,checks,images = min(len(real[f'test {d}']) for d in domains),[],{},{}
+    if truth is None and has_truth(dls.path): truth = 'truthA','truthB'
+    real,(a,b) = RealImages(dls, features, n, progress),dls.domains
     with translators(model) as (a2b,b2a):
-        for s,t,there,back,sign in ((a, b, a2b, b2a, 1), (b, a, b2a, a2b, -1)):
-            direction,x = f'{s} → {t}',sets[f'test {s}']
-            fake = there(x)
-            if not fake.isfinite().all(): raise FloatingPointError("`model` makes images that aren't finite: it has diverged; load an earlier checkpoint")
-            made = net.embed(fake, device=device, progress=progress)
-            found = {}
-            for what,o in ((f'real {t}', real[f'test {t}']), (f'{s}, untranslated', real[f'test {s}']), (direction, made)):
-                kid,fd = kid_score(o[:n_each], real[f'train {t}']),frechet_score(space(o[:n_each]), space(real[f'train {t}']))
-                found[what] = kid,fd
-                rows.append(dict(direction=direction, images=what, n=n_each, kid=kid.value, kid_sd=kid.sd, frechet=fd.value))
-            floor,ceiling,got = found.values()
-            clear = ceiling[0]-floor[0]>2*np.hypot(ceiling[0].sd, floor[0].sd)              # else there is no way to go
-            rows[-1].update({f'{k}_way': _way(*(o.value for o in v), clear) for k,v in zip(('kid','frechet'), zip(got, ceiling, floor))})
-            cycled,same = back(fake),back(x)                             # `back` makes what `x` already is
-            taken = lambda o: 100*(sign*probe(o)>0).double().mean().item()
-            checks[direction] = {
-                'test images': len(x), 'duplicates left out': dropped[s], 'cycle error, % of the range': 50*(cycled-x).abs().mean().item(),
-                'cycle PSNR, dB': psnr(cycled, x).mean().item(), 'cycle SSIM': ssim(cycled, x).mean().item(),
-                'identity error, % of the range': 50*(same-x).abs().mean().item(),
-                f'taken for the target, %': taken(made), f'the same, untranslated, %': taken(real[f'test {s}']),
-                f'the same, real, %': taken(real[f'test {t}'])}
-            order = (sign*probe(made)).argsort(descending=True)
-            images[direction] = x[order],fake[order]
-        if truth is None and has_truth(dls.path): truth = 'truthA','truthB'
-        true = truth and truth_scores(a2b, b2a, dls.path, dls.size, domains, dls_files(dls), truth)
-    return Evaluation(pd.DataFrame(rows), pd.DataFrame(checks), true, f'{net.name}; Fréchet distance in {space.pca.n_components_} dimensions', images)
+        directions = [score_direction(real, a, b, a2b, b2a), score_direction(real, b, a, b2a, a2b)]
+        true = truth and truth_scores(a2b, b2a, dls.path, dls.size, dls.domains, dls_files(dls), truth)
+    dims = real.space.pca.n_components_
+    return Evaluation(directions, true, f'{real.net.name}; Fréchet distance in {dims} dimensions')
 
 # %% ../../nbs/measure/03_evaluation.ipynb #d1d92dad
 @patch
