@@ -35,7 +35,8 @@ def about(
 
 def _about_training(recipe, dls, seeds):
     "The same, for runs to the end of training"
-    return about(recipe, dls.device, epochs=recipe.epochs, decay_epochs=recipe.decay_epochs, pairs=dls.train.n, seeds=seeds)
+    schedule = dict(epochs=recipe.epochs, decay_epochs=recipe.decay_epochs)
+    return about(recipe, dls.device, **schedule, pairs=dls.train.n, seeds=seeds)
 
 def median_range(
     values, # Numbers
@@ -81,7 +82,7 @@ def bench_speed(
     steps:int=25, # Training steps of each side in a round
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
     progress:bool=False, # Show a bar
-)->dict: # `about`; `rows`: each side's `pairs_per_second`, `to_plain` and `to_upit`; of the fast path `at_least` and `ok`, too
+)->dict: # `about`; `rows`: each side's `pairs_per_second`, `to_plain` and `to_upit`; for the fast one `at_least`, `ok`
     "Time all sides in turn, on the same files"
     for k,v in dict(rounds=rounds, steps=steps).items(): check_whole(k, v)
     dls = recipe_dls(recipe, device)
@@ -96,14 +97,14 @@ def bench_speed(
 def scores_by_direction(
     found:Evaluation, # From `evaluate`
     method:str='CycleGAN', # 'CycleGAN', 'untranslated' or 'colour transfer'
-)->dict: # Direction → `kid` and `kid_sd`, unless colours were changed; `psnr`, `ssim` and `color`, where the truth is known
+)->dict: # Direction → `kid` and `kid_sd`, not of colour transfer; with a known truth `psnr`, `ssim` and `color`
     "Scores of one method in each direction"
-    res = {d: {} for d in found.table.direction}
-    for o in found.table.itertuples():
-        images = {'CycleGAN': o.direction, 'untranslated': o.direction.split(' → ')[0] + ', untranslated'}
-        if o.images==images.get(method): res[o.direction].update(kid=o.kid, kid_sd=o.kid_sd)
+    kind = dict(CycleGAN='translated', untranslated='untranslated').get(method)
+    res = {o.direction: {} for o in found.directions}
+    if kind: res = {d: {k: found.scores(d, kind)[k] for k in ('kid','kid_sd')} for d in res}
     if found.truth is None: return res
-    for o in found.truth[found.truth.method==method].itertuples(): res[o.direction].update(psnr=o.psnr, ssim=o.ssim, color=o.color)
+    for o in found.truth[found.truth.method==method].itertuples():
+        res[o.direction].update(psnr=o.psnr, ssim=o.ssim, color=o.color)
     return res
 
 def bench_quality(
@@ -136,9 +137,8 @@ def bench_quality(
 RULES = dict(constant=0., square_root=.5, linear=1.) # Name → power of the batch's growth that multiplies the learning rate
 
 def _mean_scores(found):
-    "Mean `psnr` and `kid` of both directions, those that are known"
-    scores = list(scores_by_direction(found).values())
-    return {k: float(np.mean([o[k] for o in scores])) for k in ('psnr','kid') if k in scores[0]}
+    "Mean `psnr` and `kid` of both directions, where they are known"
+    return pd.DataFrame(scores_by_direction(found)).mean(axis=1).filter(['psnr','kid']).to_dict()
 
 def bench_rates(
     recipe:Recipe=replace(QUICK, bs=1, lr=2e-4, ema=0., epochs=4, decay_epochs=4), # The smallest batch, and its rate

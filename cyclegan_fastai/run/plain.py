@@ -19,7 +19,7 @@ class PlainCycleGAN:
         lr:float=2e-4, # Learning rate of both optimizers
         lambda_cycle:float=10., # Weight of the cycle terms
         lambda_identity:float=5., # Weight of the identity terms; with 0 they aren't computed
-        pools:tuple|None=None, # Two functions that swap some new fakes for older ones, of A and of B; `FakePool(50)` each
+        pools:tuple|None=None, # Two functions that swap some new fakes of A and B for older ones; `FakePool(50)` each
         score:Callable=F.mse_loss, # (scores, target) → loss; or `F.binary_cross_entropy_with_logits`
     ):
         self.nets,self.pools,self.score = nets,pools or (FakePool(50), FakePool(50)),score

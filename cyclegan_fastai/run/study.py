@@ -31,7 +31,7 @@ def _check_recipes(recipes):
         raise TypeError("`recipes` must be a dict of names and recipes, such as `STUDIES['yosemite']`")
     slugs = [_slug(o) for o in (*recipes, Upit.name)]
     if '' in slugs or len(set(slugs))<len(slugs): raise ValueError(
-        f"`recipes` need names that differ in letters and digits, since they name the folders, got {list(recipes)}: rename them")
+        f"`recipes` need names that differ in letters and digits, as folders have them, got {list(recipes)}: rename them")
 
 # %% ../../nbs/run/07_study.ipynb #1cb4db89
 def _check_run(recipe, folder):
@@ -43,6 +43,7 @@ def _check_run(recipe, folder):
     raise ValueError(f"`out` holds a run of another recipe, {folder}: "
         f"its `{k}` is {getattr(found, k)!r}, not {getattr(recipe, k)!r}; choose another `out`")
 
+# %% ../../nbs/run/07_study.ipynb #9b40fdc1
 def _with_upit(recipes):
     "`recipes`, and one for UPIT if it's installed"
     try: upit_names()
@@ -132,14 +133,13 @@ def _minutes(folder):
 # %% ../../nbs/run/07_study.ipynb #4df141c1
 def study_rows(
     out:Path|str, # Folder of a study
-)->pd.DataFrame: # `recipe`, `seed`, `direction`, `kid` (× 1000), `frechet`, `taken` and `cycle` (%), `minutes` of training
+)->pd.DataFrame: # `recipe`, `seed`, `direction`, `kid` (× 1000), `frechet`, `taken`, `cycle` (%), `minutes` of training
     """Scores of each finished run in each direction, after those of real and untranslated images
 
     A run that failed has no scores. `minutes` include checkpoints and pictures, which UPIT doesn't make.
     """
     out,floors,rows,failed = Path(out),{},[],[]
-    if not (out/'study.json').exists():
-        raise FileNotFoundError(f"`{out}` holds no study: there is no `study.json` in it")
+    if not (out/'study.json').exists(): raise FileNotFoundError(f"`{out}` holds no study: it has no `study.json`")
     for name,seed,folder in _finished(out):
         run,judged = dict(recipe=name, seed=seed),_read(folder/'judged.json')
         if 'failed' in judged: failed.append(run)
@@ -155,7 +155,7 @@ def study_rows(
 # %% ../../nbs/run/07_study.ipynb #acd8a81d
 def study_table(
     rows:pd.DataFrame, # From `study_rows`
-)->pd.DataFrame: # By direction and recipe: finished `runs`, `failed` ones if any, means; and deviations, `kid_sd` and `frechet_sd`
+)->pd.DataFrame: # By direction and recipe: finished `runs`, any `failed` ones, means; deviations `kid_sd`, `frechet_sd`
     "Means over the seeds, and their spread"
     g = rows.sort_values('direction', kind='stable').groupby(['direction','recipe'], sort=False)
     res = g[['kid','frechet','taken','cycle','minutes']].mean()
