@@ -8,7 +8,8 @@ import numpy as np, pytest, torch
 from PIL import Image
 from torch import nn
 from cyclegan_fastai.all import *
-from cyclegan_fastai import app, batch, cli, export, serverless, web
+from cyclegan_fastai.use import app, batch, export, serverless, web
+from cyclegan_fastai.cli import main as cli
 from cyclegan_fastai.use.engines import TorchEngine
 from cyclegan_fastai.use.tiles import translate_pixels
 
@@ -549,7 +550,7 @@ def test_one_clear_line(world, bell, tmp_path, monkeypatch, capfd, text):
 def test_one_clear_line_of_a_real_process(tmp_path, args, says):
     "In a new process, its start included"
     env = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1', 'COLUMNS': '200'}
-    command = [sys.executable, '-m', 'cyclegan_fastai.cli.main', *args]
+    command = [sys.executable, '-m', 'cyclegan_fastai.cli', *args]
     start = time.perf_counter()
     res = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, errors='replace')
     seconds = time.perf_counter()-start

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 import cyclegan_fastai
-from cyclegan_fastai import cli
+from cyclegan_fastai.cli import main as cli
 
 root = Path(__file__).resolve().parents[1]
 sample = root/'data'/'seasons_sample'
@@ -25,7 +25,7 @@ def run(monkeypatch, capfd, tmp_path):
 
 def process(*args, cwd):
     env = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1'}
-    return subprocess.Popen([sys.executable, '-m', 'cyclegan_fastai.cli.main', *map(str, args)], cwd=cwd, env=env, stdout=subprocess.PIPE,
+    return subprocess.Popen([sys.executable, '-m', 'cyclegan_fastai.cli', *map(str, args)], cwd=cwd, env=env, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
 
 def test_train_translate_resume(run, tmp_path):

@@ -140,7 +140,7 @@ def test_signal_ends_at_a_batch(recipe, straight, tmp_path, number, lost):
         sys.stdout = sys.stderr = open(said, 'w', buffering=1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         torch.set_num_threads(1)
-        from cyclegan_fastai import cli
+        from cyclegan_fastai.cli import main as cli
         sys.argv,status = ['cyclegan-fastai', *args.split()],1
         try: cli.main()
         except SystemExit as e: status = e.code

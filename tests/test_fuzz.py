@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from cyclegan_fastai import cli
+from cyclegan_fastai.cli import main as cli
 from cyclegan_fastai.all import *
 from cyclegan_fastai.data.landscape import Scene, draw_scene
 from cyclegan_fastai.core.photo import DamagedImage, image_kinds, open_photo, to_rgb

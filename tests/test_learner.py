@@ -17,8 +17,8 @@ from fastai.optimizer import Adam, OptimWrapper
 from fastai.torch_core import set_seed
 from cyclegan_fastai.data.unpaired import UnpairedDataLoaders
 from cyclegan_fastai.game.game import players
-from cyclegan_fastai.game.gamelearner import random_state
-from cyclegan_fastai.game.learner import cyclegan_learner
+from cyclegan_fastai.game.gamelearner import load_game, random_state
+from cyclegan_fastai.game.learner import cyclegan_game, cyclegan_learner
 from cyclegan_fastai.nets.losses import cycle_loss
 import cyclegan_fastai.watch.monitor # which has a word with `ShowGraphCallback`
 from cyclegan_fastai.data.seasons import seasons
@@ -206,6 +206,30 @@ def test_weights_alone_are_those_that_predict(data, tmp_path):
         other.fit(1, 1e-2) # it has averages of its own, which must not survive
         other.load('model', with_opt=False)
         assert np.array_equal(other.predict(photo()), predicted)
+
+@pytest.mark.parametrize('ema', [None, .9])
+@pytest.mark.parametrize('with_opt', [False, True])
+def test_a_game_without_a_learner(data, tmp_path, ema, with_opt):
+    learn = make(data, tmp_path, ema=ema)
+    learn.fit(1, 1e-2)
+    file,batch = learn.save('model', with_opt=with_opt),learn.dls.valid.one_batch()
+    with learn.evaluating() as game: expected = copied(game(*batch))
+    game = load_game(file.with_suffix(''), cyclegan_game(1, 4), 'cpu')
+    assert not game.training and game.device.type=='cpu'
+    with torch.no_grad(): same(expected, game(*batch))
+    with pytest.raises(ValueError, match='networks of another shape'): load_game(file, cyclegan_game(1, 6))
+    with pytest.raises(FileNotFoundError, match="doesn't exist"): load_game(tmp_path/'missing', game)
+    truncated(file)
+    with pytest.raises(ValueError, match='is damaged'): load_game(file, game)
+
+def test_the_game_is_that_of_the_learner(data):
+    options = dict(n_blocks=2, nf=5, critic_nf=6, dropout=.1, up='resize', adversarial='hinge', lambda_cycle=3., lambda_identity=2., lambda_consistency=1.)
+    learn = make(data, seed=7, **options)
+    set_seed(7)
+    UnpairedDataLoaders.from_folder(data, 32, bs=2, domains=('summer','winter'), device='cpu')
+    game = cyclegan_game(**options)
+    same(dict(learn.model.state_dict()), dict(game.state_dict()))
+    assert (game.weights, game.adversarial)==(learn.model.weights, 'hinge')
 
 def garbage(file): file.write_bytes(b'no tensors at all'*50)
 def truncated(file): file.write_bytes(file.read_bytes()[:-3000])

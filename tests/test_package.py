@@ -176,7 +176,7 @@ sys.addaudithook(no_network)
 from PIL import Image
 Image.new('RGB', (40,32), 'green').save('photo.jpg')
 sys.argv[1:] = ['translate','photo.jpg']
-from cyclegan_fastai import cli
+from cyclegan_fastai.cli import main as cli
 try: cli.main()
 except SystemExit as e: assert not e.code
 assert Image.open('translated/photo_winter.jpg').size==(40,32)

@@ -175,7 +175,7 @@ def test_table_and_files(done, tmp_path):
     assert pd.read_csv(tmp_path/'study.csv').kid.tolist()==pytest.approx(rows.kid.tolist()) and Image.open(tmp_path/'study.png').width > 900
 
 def test_command_line(handful, tmp_path):
-    def sh(*args): return subprocess.run([sys.executable, '-m', 'cyclegan_fastai.cli.main', *args], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, 'COLUMNS': '160', 'TERM': 'dumb'})
+    def sh(*args): return subprocess.run([sys.executable, '-m', 'cyclegan_fastai.cli', *args], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, 'COLUMNS': '160', 'TERM': 'dumb'})
     res = sh('study', 'yosemit')
     assert res.returncode==2 and "`name` must be 'yosemite', 'yosemite-small' or 'horse2zebra', got 'yosemit'" in res.stderr
     res = sh('study', 'yosemite-small', '--data', str(handful), '--epochs', '1', '--decay-epochs', '0', '--seeds', '1', '--no-upit', '--device', 'cpu', '--out', 's')

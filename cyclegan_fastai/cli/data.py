@@ -18,17 +18,19 @@ data_app = typer.Typer(no_args_is_help=True, help="Fetch, check and make data se
 # %% ../../nbs/cli/01_data.ipynb #25e8f649
 @data_app.command('list')
 def list_data(as_json: Json = False):
-    "The data sets that are known by name"
+    "List the data sets that are known by name"
     from cyclegan_fastai.data.download import DATASETS
-    print_table([dict(name=k, domains=' ↔ '.join(o.domains), megabytes=round(o.size/1e6)) for k,o in DATASETS.items()], as_json)
+    rows = [dict(name=k, domains=' ↔ '.join(o.domains), megabytes=round(o.size/1e6)) for k,o in DATASETS.items()]
+    print_table(rows, as_json)
 
 @data_app.command()
 def fetch(
     source: Annotated[str, typer.Argument(help='Name (`data list`), address or archive')],
-    mirror: Annotated[Optional[List[str]], typer.Option(help='Base address to try first; may be given several times')] = None,
+    mirror: Annotated[Optional[List[str]], typer.Option(
+        help='Base address to try first; may be given several times')] = None,
     as_json: Json = False,
 ):
-    "Download and unpack a data set; an interrupted download goes on where it stopped"
+    "Download and unpack a data set; an interrupted download continues"
     from cyclegan_fastai.data.download import untar_unpaired
     with only_json(as_json): path = untar_unpaired(source, mirrors=mirror)
     print_table([dict(source=source, path=path)], as_json)
@@ -39,41 +41,52 @@ def verify(
     path: Annotated[str, typer.Argument(help='Folder, archive or name of a data set')],
     as_json: Json = False,
 ):
-    "List damaged and skipped files, and images that occur in more than one split or domain. Status 1 if any is damaged."
+    """List damaged and skipped files, and images that occur in more than one split or domain.
+
+    The exit status is 1 if a file is damaged.
+    """
     from cyclegan_fastai.data.download import untar_unpaired
     from cyclegan_fastai.data.files import find_unpaired,verify_unpaired
     with only_json(as_json):
         folder = untar_unpaired(path)
         files = find_unpaired(folder)
         found = verify_unpaired(files)
-    print_table(found.assign(file=[o.relative_to(folder) if o.is_relative_to(folder) else o for o in found.file]).to_dict('records'), as_json)
+    found['file'] = [o.relative_to(folder) if o.is_relative_to(folder) else o for o in found.file]
+    print_table(found.to_dict('records'), as_json)
     counts = found.problem.value_counts()
-    if not as_json: console.print(f'{len(files.train_a)} + {len(files.train_b)} training and {len(files.valid_a)} + {len(files.valid_b)} test images; '
-                                  + (', '.join(f'{n} {k}' for k,n in counts.items()) or 'nothing to complain of') + '.', highlight=False)
+    problems = ', '.join(f'{n} {k}' for k,n in counts.items()) or 'no problems'
+    n_train = f'{len(files.train_a)} + {len(files.train_b)} training'
+    n_test = f'{len(files.valid_a)} + {len(files.valid_b)} test images'
+    if not as_json: console.print(f'{n_train} and {n_test}; {problems}.', highlight=False)
     if counts.get('damaged'): raise typer.Exit(1)
+
+# %% ../../nbs/cli/01_data.ipynb #9b9a41b3
+def _distance(o):
+    return {'': f'{o.a} – {o.b}', 'images': f'{o.n_a}, {o.n_b}', 'KID × 1000': f'{o.kid:.2f} ± {o.kid_sd:.2f}',
+        'Fréchet, 64 dimensions': o.frechet, 'Fréchet, all': o.frechet_all}
 
 @data_app.command()
 def distances(
     path: Annotated[str, typer.Argument(help='Folder, archive or name of a data set')],
     size: Annotated[int, typer.Option(help='Pixels a side')] = 64,
-    features: Annotated[str, typer.Option(help='lite0, which is here already, or inception, which is fetched')] = 'lite0',
-    device: Annotated[Optional[str], typer.Option(help='cpu, cuda or mps; the best there is if left out')] = None,
+    features: Features = 'lite0',
+    device: Device = None,
     as_json: Json = False,
 ):
-    "How far the splits and domains of a data set are from one another: what a model can reach, and where it starts"
+    "Measure how far the splits and domains of a data set are apart: what a model can reach, and where it starts"
     from cyclegan_fastai.run.experiment import data_distances
     with only_json(as_json): found,about = data_distances(path, size, features, device)
-    if as_json: print_table(found.to_dict('records'), True); return
-    print_table([{'': f'{o.a} – {o.b}', 'images': f'{o.n_a}, {o.n_b}', 'KID × 1000': f'{o.kid:.2f} ± {o.kid_sd:.2f}', 'Fréchet, 64 dimensions': o.frechet,
-                  'Fréchet, all': o.frechet_all} for o in found.itertuples()], title=about)
+    if as_json: return print_table(found.to_dict('records'), True)
+    print_table([_distance(o) for o in found.itertuples()], title=about)
 
 @data_app.command('seasons')
 def make_seasons(
-    out: Annotated[Optional[Path], typer.Option(help="Folder, new or empty; fastai's data folder if left out")] = None,
+    out: Annotated[Optional[Path], typer.Option(
+        help="Folder, new or empty; if left out, one in fastai's data folder")] = None,
     n_train: Annotated[int, typer.Option(help='Training images of each domain')] = 400,
     n_test: Annotated[int, typer.Option(help='Test images of each domain, each with its truth')] = 40,
     size: Annotated[int, typer.Option(help='Pixels a side')] = 64,
-    seed: Annotated[int, typer.Option(help='Other landscapes')] = 42,
+    seed: Annotated[int, typer.Option(help='Of the random landscapes')] = 42,
     as_json: Json = False,
 ):
     "Draw landscapes in summer and winter"

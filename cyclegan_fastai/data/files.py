@@ -9,9 +9,9 @@ from dataclasses import dataclass,replace
 
 from fastai.vision.all import *
 from fastcore.parallel import parallel
-from ..core.checks import *
-from ..core.photo import *
-try: import pillow_heif.HeifImagePlugin          # makes Pillow open HEIC files
+from ..core.checks import check_number,check_path
+from ..core.photo import DamagedImage,image_endings,open_photo,to_rgb
+try: import pillow_heif.HeifImagePlugin          # makes Pillow open HEIC files  # chkstyle: ignore
 except ImportError: pass
 
 # %% auto #0
@@ -20,143 +20,177 @@ __all__ = ['open_image', 'image_files', 'UnpairedFiles', 'two_folders', 'find_un
 
 # %% ../../nbs/data/00_files.ipynb #f4824c41
 def open_image(
-    fn:Path|str, # An image file of any kind that Pillow reads
-    draft:int|None=None, # Decode a JPEG at no less than this many pixels a side: faster, for a look
+    fn:Path|str, # Image file of any format that Pillow reads
+    draft:int|None=None, # Decode a JPEG at reduced size, at least this many pixels a side: faster, for a check
 )->PILImage: # RGB, turned upright by its EXIF tag
-    "Open a photograph; raise `DamagedImage`, naming the file, if that can't be done"
+    "Open a photograph; raise `DamagedImage`, naming the file, if that fails"
     try: return PILImage(to_rgb(open_photo(fn, draft)))
-    except DamagedImage as e: raise DamagedImage(f"{e}, or pass `damaged='skip'`") from None
+    except DamagedImage as e: raise DamagedImage(f"{e}, or pass `damaged='skip'`", 'damaged', 'skip') from None
 
 # %% ../../nbs/data/00_files.ipynb #fff440ff
-def _below(folder, endings):
-    "Files with these endings, hidden ones left out; links to folders are followed, but no folder is gone through twice"
+def _files_below(folder, endings):
+    "Files below `folder` with one of the `endings`, sorted; hidden ones left out, each linked folder searched once"
     found,seen = [],{os.path.realpath(folder)}
     for at,folders,names in os.walk(folder, followlinks=True):
-        new = {os.path.realpath(os.path.join(at, o)): o for o in sorted(folders, reverse=True) if o[0]!='.'}
-        folders[:] = sorted(o for real,o in new.items() if real not in seen)
-        seen.update(new)
+        below,folders[:] = sorted(o for o in folders if o[0]!='.'),[]   # `os.walk` searches what `folders` then holds
+        for o in below:
+            real = os.path.realpath(os.path.join(at, o))
+            if real not in seen: folders.append(o)
+            seen.add(real)
         found += [Path(at)/o for o in names if o[0]!='.' and Path(o).suffix.lower() in endings]
     return sorted(found)
 
+def _images(folder): return _files_below(folder, image_endings())
+
 def image_files(
-    folder:Path|str, # Searched with all its subfolders; links to folders are followed, once
+    folder:Path|str, # Searched with all its subfolders; a linked folder is searched once
 )->list[Path]: # Sorted
     "All image files by their extension, hidden ones left out"
-    return _below(check_path('folder', folder), image_endings())
+    return _images(check_path('folder', folder))
 
-_HEIC = '`pip install pillow-heif`, or export them as JPEG'
+# %% ../../nbs/data/00_files.ipynb #a7140169
+_HEIC_FIX = '`pip install pillow-heif`, or export them as JPEG'
 
-def _unreadable(folder):
-    "What to do about the HEIC files in `folder` that can't be opened, or ''"
-    n = len(_below(folder, {'.heic','.heif'}-image_endings()))
-    return f"`{folder}` has {n} HEIC files, which can't be read: {_HEIC}" if n else ''
+def _heic_endings(): return {'.heic','.heif'}-image_endings()
 
+def _heic_problem(folder):
+    "What to do about the HEIC files in `folder` that can't be opened; '' if there are none"
+    n = len(_files_below(folder, _heic_endings()))
+    return f"`{folder}` has {n} HEIC files, which can't be read: {_HEIC_FIX}" if n else ''
+
+# %% ../../nbs/data/00_files.ipynb #315ac096
 @dataclass
 class UnpairedFiles:
     "The files of two domains, for training and for validation"
     train_a:list # Paths of domain A
     train_b:list # Paths of domain B
-    valid_a:list # Empty until split
-    valid_b:list # Empty until split
-    domains:tuple=('A','B') # What the two are called
+    valid_a:list # Validation paths of domain A
+    valid_b:list # Validation paths of domain B
+    domains:tuple=('A','B') # Names of the two domains
 
     def __post_init__(self):
-        for k,files,name in zip('ab', (self.train_a,self.train_b), self.domains):
-            if not files: raise ValueError(f"domain {k.upper()} ({name}) has no images to train on: it needs one at least, "
+        for k,files,name in zip('AB', (self.train_a,self.train_b), self.domains):
+            if not files: raise ValueError(f"domain {k} ({name}) has no images to train on: it needs at least one, "
                 "with an ending like .jpg or .png, not hidden")
-    def __iter__(self): return ((s,k,f) for s in ('train','valid') for k in 'AB' for f in getattr(self, f'{s}_{k.lower()}'))
+
+    def __iter__(self):
+        for split in ('train','valid'):
+            for k in 'AB':
+                for f in getattr(self, f'{split}_{k.lower()}'): yield split,k,f
 
 # %% ../../nbs/data/00_files.ipynb #5aab39c0
-def _split(folder, valid_pct, seed):
-    "Images of `folder` and a share of them for validation, by digests of seed and name; one at least, and a single file serves for both"
-    files = image_files(folder)
-    if len(files)<2: return files, files
+def _split(files, folder, valid_pct, seed):
+    "Training and validation part of `files`, by digests of `seed` and name; a single file is in both"
+    if len(files)<2: return files,files
+    def digest(f):
+        name = unicodedata.normalize('NFC', f.relative_to(folder).as_posix())   # a Mac may store é as two characters
+        return hashlib.sha256(f'{seed} {name}'.encode(errors='surrogateescape')).digest()
     n = min(max(1, round(valid_pct*len(files))), len(files)-1)
-    name = lambda f: unicodedata.normalize('NFC', f.relative_to(folder).as_posix())      # a Mac may take é apart
-    valid = set(sorted(files, key=lambda f: hashlib.sha256(f'{seed} {name(f)}'.encode(errors='surrogateescape')).digest())[:n])
-    return [f for f in files if f not in valid], sorted(valid)
+    valid = set(sorted(files, key=digest)[:n])
+    return [f for f in files if f not in valid],sorted(valid)
+
+def _domain_files(folder, valid_pct, seed, test):
+    "Training and validation images of one domain; `test`, where it has files, is the validation part"
+    files,problem = _images(folder),_heic_problem(folder)
+    if problem and not files: raise ValueError(f"{problem}; it has no other images to train on")
+    if problem: warn(problem)
+    return (files,list(test)) if test or not valid_pct else _split(files, folder, valid_pct, seed)
+
+# %% ../../nbs/data/00_files.ipynb #9838744b
+def _two_folders(a, b, valid_pct, seed, tests=((),())):
+    "`two_folders`, of paths that have been checked"
+    for o in (a,b):
+        if not o.is_dir(): raise NotADirectoryError(f"`{o}` is not a folder: pass one folder of images for each domain")
+    check_number('valid_pct', valid_pct, '[0, 1)', .1)
+    real_a,real_b = a.resolve(),b.resolve()
+    if real_a.is_relative_to(real_b) or real_b.is_relative_to(real_a): raise ValueError(
+        f"`a` and `b` must be two folders, neither inside the other, got `{a}` and `{b}`: "
+        "an image belongs to one domain")
+    train_a,valid_a = _domain_files(a, valid_pct, seed, tests[0])
+    train_b,valid_b = _domain_files(b, valid_pct, seed, tests[1])
+    names = a.absolute().name,b.absolute().name
+    return UnpairedFiles(train_a, train_b, valid_a, valid_b, names if names[0]!=names[1] else ('A','B'))
 
 def two_folders(
     a:Path|str, # Folder of domain A
     b:Path|str, # Folder of domain B
-    valid_pct:float=0.1, # Share of each domain kept aside, in [0, 1)
-    seed:int=42, # Of the split
-    tests:tuple=((),()), # Validation images of A and of B, where they are known
+    valid_pct:float=0.1, # Share of each domain held out for validation, in [0, 1)
+    seed:int=42, # Seed of the split
+    tests:tuple=((),()), # Validation images of A and of B, where there are some
 )->UnpairedFiles: # The domains have the folders' names, or A and B if these are the same
-    "Two folders of any name, split by the files' names where there are no `tests`"
-    a,b = check_path('a', a),check_path('b', b)
-    for o in (a,b):
-        if not o.is_dir(): raise NotADirectoryError(f"`{o}` is not a folder: pass one folder of images for each domain")
-    check_number('valid_pct', valid_pct, '[0, 1)', .1)
-    ra,rb = a.resolve(),b.resolve()
-    if ra.is_relative_to(rb) or rb.is_relative_to(ra): raise ValueError(
-        f"`a` and `b` must be two folders, neither inside the other, got `{a}` and `{b}`: an image belongs to one domain")
-    (train_a,valid_a),(train_b,valid_b) = ((image_files(o), list(test)) if test or not valid_pct else _split(o, valid_pct, seed)
-                                           for o,test in zip((a,b), tests))
-    for o,files in zip((a,b), (train_a,train_b)):
-        if not (unread := _unreadable(o)): continue
-        if not files: raise ValueError(f"{unread}; it has no other images to train on")
-        warn(unread)
-    names = a.absolute().name,b.absolute().name
-    return UnpairedFiles(train_a, train_b, valid_a, valid_b, names if names[0]!=names[1] else ('A','B'))
+    "Images of two folders, split by the files' names where there are no `tests`"
+    return _two_folders(check_path('a', a), check_path('b', b), valid_pct, seed, tests)
 
 # %% ../../nbs/data/00_files.ipynb #cda3e9e5
 def find_unpaired(
     path:Path|str, # A data set's folder
-    valid_pct:float=0.1, # Share kept aside where there are no test images, in [0, 1)
-    seed:int=42, # Of that split
+    valid_pct:float=0.1, # Share held out for validation where there are no test images, in [0, 1)
+    seed:int=42, # Seed of that split
 )->UnpairedFiles:
-    "The files of a data set in any of the layouts that are understood"
+    "The files of a data set in any of the known layouts"
     path = check_path('path', path)
-    if not path.is_dir(): raise NotADirectoryError(f"`{path}` is not a folder: pass the one that holds `trainA` and `trainB`")
+    if not path.is_dir(): raise NotADirectoryError(
+        f"`{path}` is not a folder: pass the one that holds `trainA` and `trainB`")
     if (path/'trainA').is_dir() or (path/'trainB').is_dir():
-        tests = [image_files(path/o) for o in ('testA','testB')]
-        return replace(two_folders(path/'trainA', path/'trainB', valid_pct, seed, tests), domains=('A','B'))
-    if (path/'A').is_dir() and (path/'B').is_dir(): return two_folders(path/'A', path/'B', valid_pct, seed)
-    subs = sorted(o for o in path.iterdir() if o.is_dir() and not o.name.startswith('.') and image_files(o))
-    if len(subs)==2: return two_folders(*subs, valid_pct, seed)
-    raise ValueError(f"`{path}` has no layout that is understood: it should hold `trainA` and `trainB`, or exactly two folders "
-        f"of images; found {', '.join(o.name for o in subs) or 'no folder with images'}. For folders elsewhere use `from_folders(a, b)`" + (f'. {o}' if (o := _unreadable(path)) else ''))
+        tests = _images(path/'testA'),_images(path/'testB')
+        return replace(_two_folders(path/'trainA', path/'trainB', valid_pct, seed, tests), domains=('A','B'))
+    if (path/'A').is_dir() and (path/'B').is_dir(): return _two_folders(path/'A', path/'B', valid_pct, seed)
+    subs = sorted(o for o in path.iterdir() if o.is_dir() and not o.name.startswith('.') and _images(o))
+    if len(subs)==2: return _two_folders(*subs, valid_pct, seed)
+    found,problem = ', '.join(o.name for o in subs) or 'no folder with images',_heic_problem(path)
+    raise ValueError(f"`{path}` has no layout that is understood: it should hold `trainA` and `trainB`, or exactly "
+        f"two folders of images; found {found}. For folders elsewhere use `from_folders(a, b)`"
+        + (problem and f'. {problem}'))
 
 # %% ../../nbs/data/00_files.ipynb #28a35d46
-def _inspect(fn, draft=None):
-    "Digest of the pixels of `fn`, or what is wrong with it"
-    try: im = open_image(fn, draft=draft)
-    except (OSError, ValueError) as e: return None, str(e)
-    return hashlib.sha256(str(im.size).encode()+im.tobytes()).hexdigest(), ''
-
 def is_watched()->bool:
-    "Would a progress bar be seen, in a notebook or on a terminal? fastprogress writes into pipes, too"
+    "Whether a progress bar would be seen: in a notebook or on a terminal"
     return IN_NOTEBOOK or sys.stdout.isatty()
 
 def each_file(
-    f:Callable, # Called with each of
-    fns:list, # Files, or what stands for them
+    f:Callable, # Called with each item of `fns`
+    fns:list, # Files, or their indices
 )->list: # What `f` returned, in order
-    "`f` of each file, a few at a time; with a bar where there are many and somebody watches"
+    "Call `f` for each file, in threads; more than 500 files get a progress bar if someone watches"
     return parallel(f, fns, threadpool=True, n_workers=num_cpus(), progress=len(fns)>500 and is_watched())
+
+# %% ../../nbs/data/00_files.ipynb #55b5a82d
+def _inspect(fn, draft=None):
+    "Digest of the pixels of `fn`, or what is wrong with it"
+    try: im = open_image(fn, draft=draft)
+    except (OSError, ValueError) as e: return None,str(e)
+    return hashlib.sha256(str(im.size).encode()+im.tobytes()).hexdigest(),''
 
 def inspect_images(
     fns:list, # Image files
-    draft:int|None=None, # As in `open_image`; digests of drafts are not those of whole images
-)->list[tuple]: # For each file the digest of its pixels, or None, and what is wrong with it, or ''
+    draft:int|None=None, # As in `open_image`; the digest of a draft isn't that of the whole image
+)->list[tuple]: # `(digest, error)` a file: of its pixels and '', or None and what is wrong
     "Decode each file once"
     return each_file(partial(_inspect, draft=draft), fns)
+
+# %% ../../nbs/data/00_files.ipynb #bab7c716
+def _image_problems(files):
+    "Rows of damaged images, and of images whose pixels occur in another split or domain"
+    names,seen = dict(zip('AB', files.domains)),{}
+    found = inspect_images([f for *_,f in files])
+    for (split,k,fn),(digest,error) in zip(files, found):
+        *place,first = seen.setdefault(digest, (split,k,fn))
+        like = f'same pixels as {first.parent.name}/{first.name} ({place[0]})'
+        if error: yield fn,split,names[k],'damaged',error
+        elif place!=[split,k]: yield fn,split,names[k],'duplicate',like
+
+def _why_skipped(fn):
+    "Why `fn` isn't among the images of its folder; '' if it is"
+    if fn.name.startswith('.'): return 'hidden'
+    if fn.suffix.lower() in _heic_endings(): return f"can't be read: {_HEIC_FIX}"
+    return '' if fn.suffix.lower() in image_endings() else 'not an image by its extension'
 
 def verify_unpaired(
     path:Path|str|UnpairedFiles, # A data set's folder, or its files
 )->pd.DataFrame: # A row a finding: `file`, `split`, `domain`, `problem`, `detail`
     "Open every image once; list what is damaged, skipped, or occurs in more than one split or domain"
     files = path if isinstance(path, UnpairedFiles) else find_unpaired(path)
-    fns,names = [f for *_,f in files],dict(zip('AB', files.domains))
-    rows,seen = [],{}
-    for (split,k,fn),(digest,error) in zip(files, inspect_images(fns)):
-        place,first = seen.setdefault(digest, ((split,k), fn))
-        if error: rows.append((fn, split, names[k], 'damaged', error))
-        elif place!=(split,k): rows.append((fn, split, names[k], 'duplicate', f'same pixels as {first.parent.name}/{first.name} ({place[0]})'))
-    kinds = image_endings()
-    for o in sorted(o for folder in {f.parent for f in fns} for o in folder.iterdir() if o.is_file()):
-        if o.name.startswith('.'): rows.append((o, '', '', 'skipped', 'hidden'))
-        elif o.suffix.lower() in {'.heic','.heif'}-kinds: rows.append((o, '', '', 'skipped', f"can't be read: {_HEIC}"))
-        elif o.suffix.lower() not in kinds: rows.append((o, '', '', 'skipped', 'not an image by its extension'))
+    rows,folders = [*_image_problems(files)],{f.parent for *_,f in files}
+    for f in sorted(o for folder in folders for o in folder.iterdir()):
+        if f.is_file() and (why := _why_skipped(f)): rows.append((f,'','','skipped',why))
     return pd.DataFrame(rows, columns=['file','split','domain','problem','detail'])

@@ -7,28 +7,34 @@ from __future__ import annotations
 import matplotlib
 from fastai.vision.all import *
 from PIL import ImageDraw,ImageFont
-from ..core.checks import *
+from ..core.checks import check_whole
 from ..core.disk import whole_file
 
 # %% auto #0
 __all__ = ['show_rows', 'show_grid', 'play_rows', 'show_play', 'sample_grid', 'save_figure']
 
 # %% ../../nbs/data/02_show.ipynb #82a67b8a
+def _image_axes(n_rows, n_cols, imsize, left, top):
+    "Figure and axes for images of `imsize` inches, with margins of `left` and `top` inches"
+    w,h = imsize*n_cols,imsize*n_rows
+    return plt.subplots(n_rows, n_cols, figsize=(w+left, h+top), squeeze=False,
+        gridspec_kw=dict(left=left/(w+left), right=1, bottom=0, top=h/(h+top), wspace=.06, hspace=.06))
+
 def show_rows(
     rows:dict, # Title → images, (n, 1 or 3, h, w) in [0, 1] or in [-1, 1]
-    max_n:int=8, # Columns
+    max_n:int=8, # Largest number of columns
     signed:bool=False, # The images are in [-1, 1]
-    imsize:float=1.4, # Inches a picture
-    title:str='', # Over it all
+    imsize:float=1.4, # Inches an image
+    title:str='', # Title of the figure
 )->plt.Figure:
     "Rows of images, each row with its title at the left"
-    n = min(check_whole('max_n', max_n), min(len(o) for o in rows.values()))
-    w,h,left,top = imsize*n,imsize*len(rows),.25*any(rows),.25*bool(title)
-    fig,axs = plt.subplots(len(rows), n, figsize=(w+left, h+top), squeeze=False, gridspec_kw=dict(
-        left=left/(w+left), right=1, bottom=0, top=h/(h+top), wspace=.06, hspace=.06))
+    n = min(check_whole('max_n', max_n), min(map(len, rows.values())))
+    fig,axs = _image_axes(len(rows), n, imsize, left=.25*any(rows), top=.25*bool(title))
     for ax_row,(name,images) in zip(axs, rows.items()):
-        for ax,x in zip(ax_row, (o.detach().float().cpu() for o in images)):
-            ax.imshow(((x+1)/2 if signed else x).clamp(0,1).permute(1,2,0).numpy(), cmap='gray', vmin=0, vmax=1)
+        images = images[:n].detach().float().cpu()
+        if signed: images = (images+1)/2
+        for ax,x in zip(ax_row, images.clamp(0,1)):
+            ax.imshow(x.permute(1,2,0).numpy(), cmap='gray', vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[], frame_on=False)
         ax_row[0].set_ylabel(name, fontsize=9)
     if title: fig.suptitle(title, fontsize=10, y=.995, va='top')
@@ -37,61 +43,65 @@ def show_rows(
 # %% ../../nbs/data/02_show.ipynb #101edc78
 def show_grid(
     images:Tensor, # (n, 1 or 3, h, w) in [-1, 1]
-    n_cols:int=10, # Pictures a row
-    labels:Iterable|None=None, # What to write under each column
-    title:str='', # Over it all
-    imsize:float=.7, # Inches a picture
+    n_cols:int=10, # Images a row
+    labels:Iterable|None=None, # Texts below the columns
+    title:str='', # Title of the figure
+    imsize:float=.7, # Inches an image
 )->plt.Figure:
-    "Images in rows, without a gap"
+    "Images side by side in rows of `n_cols`"
     from torchvision.utils import make_grid
     x = make_grid(images.detach().float().cpu(), n_cols, padding=2, normalize=True, value_range=(-1,1), pad_value=1.)
-    w,n_rows = images.shape[-1]+2,-(-len(images)//n_cols)
-    fig,ax = plt.subplots(figsize=(imsize*n_cols, imsize*n_cols*x.shape[1]/x.shape[2] + .25*bool(title) + .25*(labels is not None)), layout='constrained')
+    w = imsize*n_cols
+    h = w*x.shape[1]/x.shape[2] + .25*bool(title) + .25*(labels is not None)
+    fig,ax = plt.subplots(figsize=(w, h), layout='constrained')
     ax.imshow(x.permute(1,2,0).numpy(), interpolation='nearest')
     ax.set(yticks=[], frame_on=False, title=title)
-    labels = list(ifnone(labels, []))
-    ax.set_xticks([1 + w*(i+.5) for i in range(len(labels))], labels)
+    labels,step = list(ifnone(labels, [])),images.shape[-1]+2
+    ax.set_xticks([1 + step*(i+.5) for i in range(len(labels))], labels)
     ax.tick_params(length=0)
     return fig
 
 # %% ../../nbs/data/02_show.ipynb #9235c321
+def _is_images(x): return isinstance(x, Tensor) and x.ndim==4 and x.shape[1] in (1,3)
+
 def play_rows(
     play:dict, # What a game's `forward` returns: images, (n, c, h, w) in [-1, 1], by name
-    domains:tuple=('A','B'), # What the domains of a `CycleGAN` are called
+    domains:tuple=('A','B'), # Names of a `CycleGAN`'s domains
 )->dict: # Title → images
-    "The images of a play, in the order in which one compares them"
+    "The images of a play under their titles, in the order in which one compares them"
     a,b = domains
-    rows = {f'real {a}':'real_a', f'to {b}':'fake_b', f'back to {a}':'cycled_a',
-            f'real {b}':'real_b', f'to {a}':'fake_a', f'back to {b}':'cycled_b'}
-    if not play.keys()>=set(rows.values()): rows = {k:k for k,v in play.items() if isinstance(v, Tensor) and v.ndim==4 and v.shape[1] in (1,3)}
-    return {k: play[v] for k,v in rows.items()}
+    names = {f'real {a}':'real_a', f'to {b}':'fake_b', f'back to {a}':'cycled_a',
+        f'real {b}':'real_b', f'to {a}':'fake_a', f'back to {b}':'cycled_b'}
+    if play.keys()>=set(names.values()): return {title: play[name] for title,name in names.items()}
+    return {name: x for name,x in play.items() if _is_images(x)}
 
 # %% ../../nbs/data/02_show.ipynb #a4294498
 def show_play(
     play:dict, # What a game's `forward` returns
-    domains:tuple=('A','B'), # What the domains of a `CycleGAN` are called
+    domains:tuple=('A','B'), # Names of a `CycleGAN`'s domains
     max_n:int=8, # Images a row
     **kwargs # To `show_rows`
 )->plt.Figure:
-    "A row for each kind of image; of a `CycleGAN` real, fake and cycled, from A to B and from B to A"
+    "A row for each kind of image; for a `CycleGAN` real, fake and cycled, from A to B and from B to A"
     return show_rows(play_rows(play, domains), max_n=max_n, signed=True, **kwargs)
 
 # %% ../../nbs/data/02_show.ipynb #2e7d1de8
 def _tile(x, size):
-    "Images (n, 1 or 3, h, w) in [-1, 1] as bytes with a white edge, (n, 3, size+2, size+2)"
+    "Images (n, 1 or 3, h, w) in [-1, 1] as bytes with white edges at right and bottom, (n, 3, size+2, size+2)"
     x = x.detach().float().cpu().clamp(-1,1).expand(-1, 3, -1, -1)
     if x.shape[-2:]!=(size,size): x = F.interpolate(x, size=size, mode='area' if x.shape[-1]>size else 'nearest')
     return F.pad(((x+1)*127.5).round().byte(), (0,2,0,2), value=255)
 
 def sample_grid(
     rows:dict, # Title → images, (n, 1 or 3, h, w) in [-1, 1]
-    title:str='', # Over it all
-    size:int|None=None, # Pixels a side of each; their own, but at least 64 and at most 128
+    title:str='', # Title of the picture
+    size:int|None=None, # Pixels a side of each image; default its own, but at least 64 and at most 128
 )->Image.Image:
     "Rows of images with their titles, pixel by pixel"
-    size,n = size or min(max(64, *(o.shape[-1] for o in rows.values())), 128),min(map(len, rows.values()))
-    grid = torch.stack([_tile(o[:n], size) for o in rows.values()]).permute(0,3,1,4,2)      # (rows, h, n, w, 3)
-    grid = Image.fromarray(grid.flatten(2,3).flatten(0,1).numpy())
+    n,widest = min(map(len, rows.values())),max(o.shape[-1] for o in rows.values())
+    size = size or min(max(64, widest), 128)
+    tiles = torch.stack([_tile(o[:n], size) for o in rows.values()]).permute(0,3,1,4,2)     # (rows, h, n, w, 3)
+    grid = Image.fromarray(tiles.flatten(2,3).flatten(0,1).numpy())
     font = ImageFont.truetype(str(Path(matplotlib.get_data_path())/'fonts'/'ttf'/'DejaVuSans.ttf'), 11)
     left,top = math.ceil(max(map(font.getlength, rows)))+6,18
     im = Image.new('RGB', (left+grid.width, top+grid.height), 'white')
@@ -103,10 +113,10 @@ def sample_grid(
 
 # %% ../../nbs/data/02_show.ipynb #be99debd
 def save_figure(
-    fn:Path, # File, `.png`
+    fn:Path, # A `.png` file
     dpi:int, # Pixels an inch
 ):
-    "Write the current figure, and close it"
+    "Write the current figure to a file, and close it"
     try:
         with whole_file(fn) as part: plt.gcf().savefig(part, dpi=dpi, format='png')
     finally: plt.close()

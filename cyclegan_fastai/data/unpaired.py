@@ -178,7 +178,8 @@ def _sound(files, damaged):
     fns = [f for *_,f in files]
     bad = {f:e for f,(_,e) in zip(fns, inspect_images(fns, draft=64)) if e}
     if not bad: return files
-    if damaged=='error': raise DamagedImage('\n'.join(list(bad.values())[:5]) + (f'\nand {len(bad)-5} more' if len(bad)>5 else ''))
+    more = f'\nand {len(bad)-5} more' if len(bad)>5 else ''
+    if damaged=='error': raise DamagedImage('\n'.join(list(bad.values())[:5])+more, 'damaged', 'skip')
     warn(f"{len(bad)} damaged files are skipped: {', '.join(str(o) for o in list(bad)[:5])}{', …' if len(bad)>5 else ''}")
     sound = ([f for f in o if f not in bad] for o in (files.train_a, files.train_b, files.valid_a, files.valid_b))
     return UnpairedFiles(*sound, files.domains)

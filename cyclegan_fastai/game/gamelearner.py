@@ -14,7 +14,7 @@ from .terms import *
 from .training import *
 
 # %% auto #0
-__all__ = ['random_state', 'set_random_state', 'DamagedFile', 'GameLearner', 'CountEpochs', 'game_learner']
+__all__ = ['random_state', 'set_random_state', 'DamagedFile', 'load_game', 'GameLearner', 'CountEpochs', 'game_learner']
 
 # %% ../../nbs/game/03_gamelearner.ipynb #10cb4e72
 def random_state(
@@ -51,6 +51,38 @@ def _read(file, device):
     except Exception as e: raise DamagedFile(                           # a damaged file can fail anywhere
         f"`{file}` is damaged, or holds more than tensors, numbers and text, which `load` refuses ({type(e).__name__})") from e
 
+def _with_suffix(file): return file if file.suffix=='.pth' else file.with_name(file.name+'.pth')
+
+def _short(e): return ' '.join(str(e).split())[:200]
+
+def _other_version(state):
+    v = state.get('version', __version__) if isinstance(state, dict) else __version__
+    return '' if v==__version__ else f' (cyclegan_fastai {v} wrote it, this is {__version__})'
+
+def _load_weights(game, state, file, strict=True):
+    "Put the networks' weights of a checkpoint, or a file of weights alone, into `game`"
+    try: game.load_state_dict(state['model'] if 'model' in state else state, strict=strict)
+    except (RuntimeError, TypeError) as e: raise ValueError(
+        f"`{file}` holds networks of another shape{_other_version(state)}: build the learner with the arguments that it was saved with "
+        f"({_short(e)})") from None
+
+# %% ../../nbs/game/03_gamelearner.ipynb #440c28df
+def load_game(
+    file:Path|str, # Checkpoint that `learn.save` wrote, with or without `.pth`
+    game:Game, # Networks of the shapes in `file`; changed in place
+    device=None, # Where `game` goes; where it is
+)->Game: # `game`, in evaluation mode
+    "Load the weights that predict from a checkpoint into `game`: averaged generators if the file has them"
+    file = _with_suffix(check_path('file', file))
+    device = ifnone(device, game.device)
+    state = _read(file, device)
+    _load_weights(game, state, file)
+    averages = state.get('callbacks', {}).get('generator_ema', {}).get('averages')
+    if averages:
+        for p,avg in zip(players(game)[0], averages): p.data.copy_(avg)
+    return game.to(device).eval()
+
+# %% ../../nbs/game/03_gamelearner.ipynb #2235a93a
 class GameLearner(Learner):
     "A `Learner` for any `Game`; saves and loads all that training needs to go on"
     epochs_done = 0 # Of the last or current fit: `start_epoch` to go on
@@ -72,12 +104,9 @@ class GameLearner(Learner):
 
     def load(self, file, device=None, with_opt=True, strict=True, weights_only=True):
         "Load what `save` wrote, and go on exactly there; whatever `weights_only`, no code is run from the file"
-        file = self.path/self.model_dir/check_path('file', file)
-        if file.suffix!='.pth': file = file.with_name(file.name+'.pth')
+        file = _with_suffix(self.path/self.model_dir/check_path('file', file))
         state = _read(file, ifnone(device, get_model(self.model).device))
-        try: get_model(self.model).load_state_dict(state['model'] if 'model' in state else state, strict=strict)
-        except (RuntimeError, TypeError) as e: raise ValueError(f"`{file}` holds networks of another shape{_other_version(state)}: build the learner "
-            f"with the arguments that it was saved with ({_short(e)})") from None
+        _load_weights(get_model(self.model), state, file, strict)
         if with_opt: self._restore(state, file)
         elif hasattr(self, 'generator_ema'): self.generator_ema.load_state_dict(
             state.get('callbacks', {}).get('generator_ema') or dict(averages=None, n_averaged=0))
@@ -133,12 +162,6 @@ def _restore(self:GameLearner, state, file):
     self.batches_done = midway['batches'] if midway else 0
     if midway: self._midway = {**midway, **{k: state[k] for k in ('epochs_done','opt','callbacks','random')}}
     set_random_state(state['random'], self.dls.loaders)
-
-def _short(e): return ' '.join(str(e).split())[:200]
-
-def _other_version(state):
-    v = state.get('version', __version__) if isinstance(state, dict) else __version__
-    return '' if v==__version__ else f' (cyclegan_fastai {v} wrote it, this is {__version__})'
 
 @patch
 def _epoch_so_far(self:GameLearner):

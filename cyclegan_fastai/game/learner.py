@@ -15,7 +15,7 @@ from .gamelearner import *
 from ..data.show import show_play
 
 # %% auto #0
-__all__ = ['CycleGANLearner', 'cyclegan_learner']
+__all__ = ['CycleGANLearner', 'cyclegan_game', 'cyclegan_learner']
 
 # %% ../../nbs/game/04_learner.ipynb #3e6dbed1
 class CycleGANLearner(GameLearner):
@@ -29,6 +29,26 @@ def _begin(family, schedule):
     except Exception as e: raise ValueError(f"`lambda_{family}` must be a number, or a function of progress in [0, 1] that gives one, such as "
         f"`SchedLin(10, 1)`: at 0 it fails ({e})") from None
 
+# %% ../../nbs/game/04_learner.ipynb #ea4fb40b
+def cyclegan_game(
+    n_blocks:int=6, # Residual blocks; the paper has 9 from 256×256 on
+    nf:int=64, # Channels of the generators' first convolution
+    critic_nf:int|None=None, # Of the critics'; `nf`
+    norm:Callable=nn.InstanceNorm2d, # Called with the number of channels
+    dropout:float=0., # Probability in the residual blocks
+    up:str='transposed', # How generators double: 'transposed' or 'resize'
+    adversarial:str='least_squares', # 'least_squares', 'cross_entropy', 'minimax', 'hinge' or 'wasserstein'
+    lambda_cycle:float=10., # λ of Eq. 3 of the paper
+    lambda_identity:float=5., # Weight of the identity terms; the paper's 0.5 λ
+    lambda_consistency:float=0., # Weight of the critics' consistency terms; Zhang et al. 2019 has 10
+)->CycleGAN:
+    "The initialised networks and the losses of Zhu et al. 2017, arXiv 1703.10593"
+    if critic_nf is not None: check_whole('critic_nf', critic_nf, 1, 1024)
+    nets = [resnet_generator(n_blocks, nf, norm=norm, dropout=dropout, up=up) for _ in 'ab']
+    nets += [patch_critic(ifnone(critic_nf, nf), norm=norm) for _ in 'ab']
+    return CycleGAN(*map(init_gan, nets), adversarial, lambda_cycle, lambda_identity, lambda_consistency)
+
+# %% ../../nbs/game/04_learner.ipynb #6ccd960a
 @delegates(game_learner, but=['game','schedules','cls'])
 def cyclegan_learner(
     dls:DataLoaders, # Batches `(real_a, real_b)`, as from `UnpairedDataLoaders`
@@ -50,11 +70,8 @@ def cyclegan_learner(
     lambdas = dict(cycle=lambda_cycle, identity=lambda_identity, consistency=lambda_consistency)
     schedules = {k:f for k,f in lambdas.items() if callable(f)}
     start = {f'lambda_{k}': _begin(k, f) if callable(f) else f for k,f in lambdas.items()}
-    if critic_nf is not None: check_whole('critic_nf', critic_nf, 1, 1024)
     if n_blocks is None: n_blocks = 9 if getattr(dls, 'size', 64)>=256 else 6
-    nets = [resnet_generator(n_blocks, nf, norm=norm, dropout=dropout, up=up) for _ in 'ab']
-    nets += [patch_critic(ifnone(critic_nf, nf), norm=norm) for _ in 'ab']
-    game = CycleGAN(*map(init_gan, nets), adversarial=adversarial, **start)
+    game = cyclegan_game(n_blocks, nf, critic_nf, norm, dropout, up, adversarial, **start)
     return game_learner(dls, game, schedules=schedules, cls=CycleGANLearner, **kwargs)
 
 # %% ../../nbs/game/04_learner.ipynb #d1d92dad

@@ -7,61 +7,78 @@ from __future__ import annotations
 import json,os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict,dataclass,fields,replace
+from dataclasses import asdict,dataclass,field,fields,replace
 from pathlib import Path
 from ..core.checks import *
-from ..core.disk import *
+from ..core.disk import whole_file
 
 # %% auto #0
-__all__ = ['PAPER', 'QUICK', 'RECIPES', 'STUDIES', 'Recipe', 'faster', 'get_recipe', 'start_run', 'load_recipe', 'locked']
+__all__ = ['PAPER', 'QUICK', 'RECIPES', 'STUDIES', 'option', 'Recipe', 'game_args', 'learner_args', 'faster', 'get_recipe',
+           'start_run', 'check_new', 'load_recipe', 'locked']
 
-# %% ../../nbs/run/00_recipe.ipynb #ccf48998
+# %% ../../nbs/run/00_recipe.ipynb #bd53cd78
+def option(
+    default, # Value of a field
+    check, # Called with the field's name, its value, and `args`
+    *args # Such as limits
+): # A dataclass field
+    "Declare a setting with its default and the check of its values"
+    return field(default=default, metadata=dict(check=lambda name, value: check(name, value, *args)))
+
+_augment = 'full','crop','flip','none'
+
 @dataclass
 class Recipe:
     "All settings of a training run"
-    data:str='seasons' # 'seasons', the name of a data set, an address, an archive or a folder
-    size:int=64 # Pixels a side
-    epochs:int=100 # At the full learning rate
-    decay_epochs:int=100 # In which it goes down to zero
-    bs:int=1 # Batch size
-    blocks:int=6 # Residual blocks of a generator
-    width:int=64 # Channels of the first convolution, of generators and critics
-    lr:float=2e-4 # Learning rate
-    identity:float=5. # λ of the identity terms
-    consistency:float=0. # λ of the critics' consistency terms
-    dropout:float=0. # Probability in the generators' residual blocks
-    up:str='transposed' # How generators double, see `resnet_generator`: 'transposed' or 'resize'
-    ema:float=0. # Decay of averaged generators; 0: no averages
-    augment:str='full' # 'full': rotation, zoom, lighting, cut and flip; 'crop': an eighth larger, cut and flip; 'flip'; 'none'
-    seed:int=42 # Of everything random
-    damaged:str='error' # What to do about files that can't be decoded: 'error' or 'skip'
-    deterministic:bool=False # Only algorithms that give the same bits every time; slower on a GPU
-    fast:bool=False # Train on the fast path, see `to_fast`
+    data:str = option('seasons', check_path) # Data set by its name, an address, an archive, or a folder; 'seasons' are drawn
+    size:int = option(64, check_multiple, 4, 24, 2**14) # Pixels a side, a multiple of 4
+    epochs:int = option(100, check_whole, 0, 10**6) # Epochs at the full learning rate
+    decay_epochs:int = option(100, check_whole, 0, 10**6) # Epochs in which the learning rate falls to zero
+    bs:int = option(1, check_whole, 1, 2**16) # Batch size; with several GPUs, of each
+    blocks:int = option(6, check_whole, 0, 100) # Residual blocks of a generator
+    width:int = option(64, check_whole, 1, 1024) # Channels of the first convolution, of generators and critics
+    lr:float = option(2e-4, check_number, '(0, inf)', 2e-4) # Learning rate
+    identity:float = option(5., check_number, '[0, inf)', 5) # Weight of the identity terms
+    consistency:float = option(0., check_number, '[0, inf)', 1) # Weight of the critics' consistency terms
+    dropout:float = option(0., check_number, '[0, 1)', .5) # Dropout probability in the residual blocks
+    up:str = option('transposed', check_choice, ('transposed','resize')) # Doubling in generators: 'transposed', 'resize'
+    ema:float = option(0., check_number, '[0, 1)', .999) # Decay of averaged generators, such as 0.999; 0: no averages
+    augment:str = option('full', check_choice, _augment) # Augmentation: 'full', 'crop' (crop and flip), 'flip' or 'none'
+    seed:int = option(42, check_whole, 0, 2**32-1) # Seed of all random numbers
+    damaged:str = option('error', check_choice, ('error','skip')) # Damaged images: 'skip' leaves them out, 'error' stops
+    deterministic:bool = option(False, check_flag) # The same bits every time, also on a GPU, where that is slower
+    fast:bool = option(False, check_flag) # Decode once, compute in 16 bits and compile, where possible
 
     def __post_init__(self):
-        limits = dict(size=(24,2**14), epochs=(0,10**6), decay_epochs=(0,10**6), bs=(1,2**16), blocks=(0,100), width=(1,1024), seed=(0,2**32-1))
-        for k,o in limits.items(): check_whole(k, getattr(self, k), *o)
-        numbers = dict(lr=('(0, inf)',2e-4), identity=('[0, inf)',5), consistency=('[0, inf)',1), dropout=('[0, 1)',.5), ema=('[0, 1)',.999))
-        for k,o in numbers.items(): check_number(k, getattr(self, k), *o)
-        check_choice('up', self.up, ('transposed','resize'))
-        check_choice('augment', self.augment, ('full','crop','flip','none'))
-        check_choice('damaged', self.damaged, ('error','skip'))
-        check_path('data', self.data)
+        for o in fields(self): o.metadata['check'](o.name, getattr(self, o.name))
         self.data = os.fspath(self.data)
-        for k in ('deterministic','fast'):
-            if not isinstance(getattr(self, k), bool): raise ValueError(f"`{k}` must be True or False, got {getattr(self, k)!r}")
-        if self.size%4: raise ValueError(f"`size` must be a multiple of 4, got {self.size}: pass {self.size//4*4} or {self.size//4*4+4}")
-        if not self.epochs+self.decay_epochs: raise ValueError("`epochs` and `decay_epochs` are both 0: there is nothing to train")
+        if not self.epochs+self.decay_epochs: raise OptionError(
+            "`epochs` and `decay_epochs` are both 0: there is nothing to train", 'epochs')
 
+# %% ../../nbs/run/00_recipe.ipynb #c99a99c0
+def game_args(
+    recipe:Recipe, # What to train
+)->dict: # Arguments of `cyclegan_game`
+    "Networks and weights of a recipe"
+    return dict(n_blocks=recipe.blocks, nf=recipe.width, dropout=recipe.dropout, up=recipe.up,
+        lambda_identity=recipe.identity, lambda_consistency=recipe.consistency)
+
+def learner_args(
+    recipe:Recipe, # What to train
+)->dict: # Arguments of `cyclegan_learner`
+    "Networks, weights and learning rate of a recipe"
+    return dict(game_args(recipe), lr=recipe.lr, ema=recipe.ema or None)
+
+# %% ../../nbs/run/00_recipe.ipynb #d4edd871
 PAPER = Recipe()
 QUICK = Recipe(epochs=7, decay_epochs=7, bs=4, blocks=2, width=16, lr=1e-3, ema=.99, augment='flip')
 
 # %% ../../nbs/run/00_recipe.ipynb #a9d9e7be
 def faster(
     recipe:Recipe, # Such as `PAPER`
-    bs:int|None=None, # Batch size; 16 in place of single images, else the recipe's
+    bs:int|None=None, # Batch size; 16 if the recipe has single images, else the recipe's
 )->Recipe:
-    "The same on the fast path, with larger batches, and the learning rate times the square root of the batch's growth"
+    "A recipe for the fast path: larger batches, and a learning rate that grows with their square root"
     bs = bs or (16 if recipe.bs==1 else recipe.bs)
     return replace(recipe, fast=True, bs=bs, lr=recipe.lr*(bs/recipe.bs)**.5)
 
@@ -79,57 +96,79 @@ RECIPES = {                                              # Name → recipe
     'apple2orange': replace(_zebra, data='apple2orange', size=256, blocks=9, bs=4, lr=4e-4, identity=0.),
     'monet2photo': replace(_zebra, data='monet2photo', size=256, blocks=9, bs=4, lr=4e-4)}
 
-def _changes(base, changes): return {'as it is': base, **{k: replace(base, **v) for k,v in changes.items()}}
-
-_one_change = {'consistency 1': dict(consistency=1.), 'identity 0': dict(identity=0.), 'no averages': dict(ema=0.), 'full augmentation': dict(augment='full')}
-STUDIES = {                                              # Name → what was changed → recipe
-    'yosemite': {'published': _yosemite, **_changes(_fast, {**_one_change, 'up transposed': dict(up='transposed')})},
-    'yosemite-small': _changes(replace(_fast, size=32, epochs=2, decay_epochs=2, bs=4, blocks=2, width=16, lr=1e-3, ema=.99, up='transposed'),
-                               {**_one_change, 'up resize': dict(up='resize')}),
-    'horse2zebra': _changes(_zebra, {'consistency 1': dict(consistency=1.), 'dropout 0.5': dict(dropout=.5), 'both': dict(consistency=1., dropout=.5)})}
-
 def get_recipe(
     name:str, # In `RECIPES`
 )->Recipe:
-    "A recipe by its name"
+    "Look up a recipe by its name"
     check_choice('recipe', name, tuple(RECIPES))
     return RECIPES[name]
+
+# %% ../../nbs/run/00_recipe.ipynb #fc31c57d
+def _changes(base, changes): return {'as it is': base, **{k: replace(base, **v) for k,v in changes.items()}}
+
+_one_change = {'consistency 1': dict(consistency=1.), 'identity 0': dict(identity=0.), 'no averages': dict(ema=0.),
+    'full augmentation': dict(augment='full')}
+_small = replace(_fast, size=32, epochs=2, decay_epochs=2, bs=4, blocks=2, width=16, lr=1e-3, ema=.99, up='transposed')
+_regularised = {'consistency 1': dict(consistency=1.), 'dropout 0.5': dict(dropout=.5), 'both': dict(consistency=1., dropout=.5)}
+
+STUDIES = {                                              # Name → what was changed → recipe
+    'yosemite': {'published': _yosemite, **_changes(_fast, {**_one_change, 'up transposed': dict(up='transposed')})},
+    'yosemite-small': _changes(_small, {**_one_change, 'up resize': dict(up='resize')}),
+    'horse2zebra': _changes(_zebra, _regularised)}
 
 # %% ../../nbs/run/00_recipe.ipynb #d73d7d2d
 def start_run(
     recipe:Recipe, # What to train
     out:Path|str, # The run's folder, new or empty
-)->Path:
+)->Path: # `out`
     "Make the folder of a new run"
-    out = Path(out)
-    if (out/'recipe.json').exists(): raise FileExistsError(f"`out` {out} holds a run already: pass `resume` to go on with it, or another `out`")
-    with whole_file(out/'recipe.json') as part: part.write_text(json.dumps(asdict(recipe), indent=1)+'\n', encoding='utf-8')
-    return out
+    check_new(out)
+    text = json.dumps(asdict(recipe), indent=1)+'\n'
+    with whole_file(Path(out)/'recipe.json') as part: part.write_text(text, encoding='utf-8')
+    return Path(out)
+
+def check_new(
+    out:Path|str, # Folder of a run to come
+):
+    "Raise `FileExistsError` if `out` holds a run already"
+    if not (Path(out)/'recipe.json').exists(): return
+    raise FileExistsError(f"`out` {out} holds a run already: pass `resume` to go on with it, or another `out`")
+
+# %% ../../nbs/run/00_recipe.ipynb #8441aad7
+def _settings(fn):
+    "Settings in the file `fn`"
+    again = 'restore it, or start a new run with another `out`'
+    try: found = json.loads(fn.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as e: raise ValueError(f"`{fn}` is damaged ({e}): {again}") from None
+    if not isinstance(found, dict): raise ValueError(f"`{fn}` is damaged (it holds a {type(found).__name__}): {again}")
+    unknown = sorted(set(found)-{o.name for o in fields(Recipe)})
+    if unknown: raise ValueError(
+        f"`{fn}` has settings that aren't known here, {unknown}: a newer version wrote it; use that one")
+    return found
 
 def load_recipe(
     out:Path|str, # A run's folder
 )->Recipe:
-    "The recipe of a run"
+    "Read the recipe of a run"
     fn = Path(out)/'recipe.json'
     if not fn.exists(): raise FileNotFoundError(f"`{out}` holds no run: there is no `recipe.json` in it")
-    again = "restore it, or start a new run with another `out`"
-    try: found = json.loads(fn.read_text(encoding='utf-8'))
-    except (ValueError, RecursionError) as e: raise ValueError(f"`{fn}` is damaged ({e}): {again}") from None
-    if not isinstance(found, dict): raise ValueError(f"`{fn}` is damaged (it holds a {type(found).__name__}): {again}")
-    if unknown := set(found)-{o.name for o in fields(Recipe)}: raise ValueError(
-        f"`{fn}` has settings that aren't known here, {sorted(unknown)}: a newer version wrote it; use that one")
+    found = _settings(fn)
     try: return Recipe(**found)
     except ValueError as e: raise ValueError(f"`{fn}`: {e}") from None
 
+# %% ../../nbs/run/00_recipe.ipynb #ea447e5e
 @contextmanager
 def locked(
     out:Path|str, # A run's folder
 )->Iterator[None]:
-    "Hold the run in `out`; raise `BlockingIOError` where another process does. Without effect on Windows"
-    if os.name=='nt': yield; return
+    "Hold the run in `out`; raise `BlockingIOError` if another process does. Without effect on Windows"
+    if os.name=='nt':
+        yield
+        return
     import fcntl
     with open(Path(out)/'recipe.json') as f:
         try: fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
-        except BlockingIOError: raise BlockingIOError(f"`out` {out} is being trained by another process: wait for it, or choose another `out`") from None
+        except BlockingIOError: raise BlockingIOError(
+            f"`out` {out} is being trained by another process: wait for it, or choose another `out`") from None
         except OSError: pass                             # a network drive without locks
         yield
