@@ -9,13 +9,14 @@ from dataclasses import replace
 from importlib.metadata import version
 from fastai.vision.all import *
 from ..core.checks import check_whole
+from ..core.device import check_device
 from ..measure.evaluation import *
 from .recipe import *
 from .experiment import recipe_dls
 from .sides import *
 
 # %% auto #0
-__all__ = ['RULES', 'about', 'median_range', 'bench_speed', 'scores_by_direction', 'bench_quality', 'bench_rates']
+__all__ = ['RULES', 'about', 'median_range', 'speed_recipe', 'bench_speed', 'scores_by_direction', 'bench_quality', 'bench_rates']
 
 # %% ../../nbs/run/05_bench.ipynb #f2767fbb
 def about(
@@ -62,6 +63,14 @@ def _speeds(sides, rounds, measure, progress):
         for o in order[first:]+order[:first]: speeds[o].append(measure(sides[o]))
     return {k: o[1:] for k,o in speeds.items()}
 
+# %% ../../nbs/run/05_bench.ipynb #06149bf7
+def speed_recipe(
+    device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
+)->Recipe:
+    "Recipe to time: small networks on a CPU, the paper's on a GPU"
+    on_cpu = torch.device(check_device(device) or default_device()).type=='cpu'
+    return replace(QUICK if on_cpu else PAPER, augment='flip', ema=0.)
+
 # %% ../../nbs/run/05_bench.ipynb #d6e08650
 def _speed_row(side, speeds):
     "A side's speeds, and its ratios to the plain loop and to UPIT"
@@ -103,8 +112,8 @@ def scores_by_direction(
     res = {o.direction: {} for o in found.directions}
     if kind: res = {d: {k: found.scores(d, kind)[k] for k in ('kid','kid_sd')} for d in res}
     if found.truth is None: return res
-    for o in found.truth[found.truth.method==method].itertuples():
-        res[o.direction].update(psnr=o.psnr, ssim=o.ssim, color=o.color)
+    true = found.truth[found.truth.method==method]
+    for o in true.itertuples(): res[o.direction].update(psnr=o.psnr, ssim=o.ssim, color=o.color)
     return res
 
 def bench_quality(
@@ -134,14 +143,14 @@ def bench_quality(
     return dict(about=_about_training(recipe, dls, seeds), rows=floors+rows)
 
 # %% ../../nbs/run/05_bench.ipynb #613ec06f
-RULES = dict(constant=0., square_root=.5, linear=1.) # Name → power of the batch's growth that multiplies the learning rate
+RULES = dict(constant=0., square_root=.5, linear=1.) # Name → power of the batch's growth that multiplies the rate
 
 def _mean_scores(found):
     "Mean `psnr` and `kid` of both directions, where they are known"
     return pd.DataFrame(scores_by_direction(found)).mean(axis=1).filter(['psnr','kid']).to_dict()
 
 def bench_rates(
-    recipe:Recipe=replace(QUICK, bs=1, lr=2e-4, ema=0., epochs=4, decay_epochs=4), # The smallest batch, and its rate
+    recipe:Recipe=replace(QUICK, bs=1, lr=PAPER.lr, ema=0., epochs=4, decay_epochs=4), # The smallest batch and its rate
     sizes:tuple=(4,16), # The other batch sizes
     seeds:int=2, # Runs of each: with the recipe's seed, and with those after it
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is

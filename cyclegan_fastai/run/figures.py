@@ -24,8 +24,8 @@ from .sides import *
 from .bench import *
 
 # %% auto #0
-__all__ = ['FIGURES', 'PARTS', 'step_flops', 'product_rate', 'whole_schedule', 'step_memory', 'second_start', 'onnx_gain',
-           'BenchFigure', 'bench_figures']
+__all__ = ['FIGURES', 'step_flops', 'product_rate', 'whole_schedule', 'step_memory', 'second_start', 'onnx_gain', 'BenchFigure',
+           'bench_figures']
 
 # %% ../../nbs/run/06_figures.ipynb #ab16ba50
 def step_flops(
@@ -171,7 +171,7 @@ def _best_batches(
 @dataclass
 class BenchFigure:
     "A figure, how it is measured, and the bar that it should clear"
-    part:str # The part of `bench_figures` that it belongs to
+    part:str # Name for `parts` of `bench_figures`; figures may share one
     what:str # What it is, in words
     at_least:str # What it should be, in words
     measure:Callable # (recipe, device, steps) → a number, or a dict of numbers
@@ -215,19 +215,20 @@ FIGURES = [ # chkstyle: ignore
     BenchFigure('schedule', 'the whole schedule, 200 × 1,231 pairs, from files to an exported model', 'at most 600 s',
         _schedule, '{:.0f} s', lambda o: o<=600, needs_gpu=True)]
 
-PARTS = ('speed', *dict.fromkeys(o.part for o in FIGURES))
+_parts = ['speed', *dict.fromkeys(o.part for o in FIGURES)]
 
-# %% ../../nbs/run/06_figures.ipynb #e98310c6
+# %% ../../nbs/run/06_figures.ipynb #41f097a9
 def bench_figures(
     recipe:Recipe=replace(QUICK, ema=0.), # Sizes of images, networks and batches
-    parts:tuple=PARTS, # Which figures
+    parts:tuple|None=None, # Some of 'speed' and of the parts in `FIGURES`; all
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
     rounds:int=7, # Rounds in which each side is timed
     steps:int=25, # Training steps that are timed
     progress:bool=False, # Show a bar
 )->dict: # `about` and `rows` as of `bench_speed`; `figures`: `what`, `found`, `at_least`, `ok`, None without verdict
     "Measure the speed of each side, and the figures that are compared with a bar"
-    if bad := set(parts)-set(PARTS): raise ValueError(f"`parts` must be some of {', '.join(PARTS)}, got {sorted(bad)}")
+    parts = _parts if parts is None else parts
+    if bad := set(parts)-set(_parts): raise ValueError(f"`parts` must be some of {', '.join(_parts)}, got {sorted(bad)}")
     device = str(check_device(device) or default_device())
     speed = dict(about=about(recipe, device), rows=[])
     if 'speed' in parts: speed = bench_speed(recipe, rounds, steps, device, progress)

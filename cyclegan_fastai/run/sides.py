@@ -14,8 +14,7 @@ from ..nets.models import *
 from ..game.fast import *
 from ..game.learner import *
 from ..measure.evaluation import dls_files
-from .recipe import Recipe
-from .experiment import learner_args
+from .recipe import Recipe,learner_args
 from .plain import *
 
 # %% auto #0

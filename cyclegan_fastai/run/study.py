@@ -31,7 +31,7 @@ def _check_recipes(recipes):
         raise TypeError("`recipes` must be a dict of names and recipes, such as `STUDIES['yosemite']`")
     slugs = [_slug(o) for o in (*recipes, Upit.name)]
     if '' in slugs or len(set(slugs))<len(slugs): raise ValueError(
-        f"`recipes` need names that differ in letters and digits, as folders have them, got {list(recipes)}: rename them")
+        f"`recipes` need names that differ in letters and digits, as folders do, got {list(recipes)}: rename them")
 
 # %% ../../nbs/run/07_study.ipynb #1cb4db89
 def _check_run(recipe, folder):
