@@ -27,7 +27,7 @@ def bench(
     rounds: Annotated[int, typer.Option(help='Rounds in which each side is timed')] = 7,
     steps: Annotated[int, typer.Option(help='Training steps of each side in a round')] = 25,
     only: Annotated[Optional[str], typer.Option(help='Some of the figures, such as speed,start,onnx')] = None,
-    quality: Annotated[bool, typer.Option('--quality', help='Train every side and score its translations instead')] = False,
+    quality: Annotated[bool, typer.Option('--quality', help='Train every side and score it instead')] = False,
     rates: Annotated[bool, typer.Option('--rates', help='Train with larger batches and several rates instead')] = False,
     epochs: Annotated[int, typer.Option(
         help='With `--quality` or `--rates`: epochs, the second half of them with a falling rate')] = 14,
@@ -37,10 +37,11 @@ def bench(
 ):
     """Measure this package beside a plain PyTorch loop and UPIT 0.2.2, and against the machine; or `--quality` of each.
 
-    Prints one table: pairs a second of each side, and other figures, each with the bar that it should clear. Figures that
-    need a GPU are named where there is none. Images are drawn landscapes, and all networks have the same layers and widths.
-    Without options, sizes are those of `train`; on a GPU, those of the paper. With `--rates`, the batch size and the learning
-    rate are those of the smallest batch. UPIT takes part where it is installed: `pip install --no-deps upit==0.2.2`.
+    Prints one table: pairs a second of each side, and other figures, each with the bar that it should clear. Figures
+    that need a GPU are named where there is none. Images are drawn landscapes, and all networks have the same layers
+    and widths. Without options, sizes are those of `train`; on a GPU, those of the paper. With `--rates`, the batch
+    size and the learning rate are those of the smallest batch. UPIT takes part where it is installed:
+    `pip install --no-deps upit==0.2.2`.
     """
     from cyclegan_fastai.run.bench import bench_quality,bench_rates,speed_recipe
     from cyclegan_fastai.run.figures import bench_figures
@@ -107,8 +108,9 @@ def study(
 ):
     """Train several recipes with several seeds, and show what each change is worth.
 
-    Stop it whenever you like: the same command goes on where it was. Every run has a folder of its own, as `train` leaves it.
-    UPIT takes part where it is installed: `pip install --no-deps upit==0.2.2`. Its runs start again if they are stopped.
+    Stop it whenever you like: the same command goes on where it was. Every run has a folder of its own, as `train`
+    leaves it. UPIT takes part where it is installed: `pip install --no-deps upit==0.2.2`. Its runs start again if they
+    are stopped.
     """
     check_choice('name', name, tuple(STUDIES))
     from cyclegan_fastai.run.study import named_study,study_table
@@ -118,10 +120,11 @@ def study(
         say(f'{recipe}, seed {seed}')
         return bars.enter_context(closing(terminal_progress()))
     with only_json(as_json),bars:
-        try: table = study_table(named_study(name, out, seeds, upit, device, started, **settings)).reset_index()
+        try: rows = named_study(name, out, seeds, upit, device, started, **settings)
         except KeyboardInterrupt as e:
             say('\nStopped; the same command goes on there.')
             raise typer.Exit(128+getattr(e, 'number', 2)) from None
+    table = study_table(rows).reset_index()
     if as_json: return print(table.to_json(orient='records', force_ascii=False))
     print_table([_study_row(o) for o in table.to_dict('records')])
     say(f'Look at    {out}/study.png')

@@ -16,7 +16,8 @@ from .experiment import recipe_dls
 from .sides import *
 
 # %% auto #0
-__all__ = ['RULES', 'about', 'median_range', 'speed_recipe', 'bench_speed', 'scores_by_direction', 'bench_quality', 'bench_rates']
+__all__ = ['LR_RULES', 'about', 'median_range', 'speed_recipe', 'bench_speed', 'scores_by_direction', 'bench_quality',
+           'bench_rates']
 
 # %% ../../nbs/run/05_bench.ipynb #f2767fbb
 def about(
@@ -143,7 +144,7 @@ def bench_quality(
     return dict(about=_about_training(recipe, dls, seeds), rows=floors+rows)
 
 # %% ../../nbs/run/05_bench.ipynb #613ec06f
-RULES = dict(constant=0., square_root=.5, linear=1.) # Name → power of the batch's growth that multiplies the rate
+LR_RULES = dict(constant=0., square_root=.5, linear=1.) # Name → power of the batch's growth that multiplies the rate
 
 def _mean_scores(found):
     "Mean `psnr` and `kid` of both directions, where they are known"
@@ -158,10 +159,10 @@ def bench_rates(
 )->dict: # `about`; and `rows`: `bs`, `rule`, `lr`, `seed`, and of both directions' mean `psnr` and `kid`
     "Train with larger batches by each rule for the learning rate"
     check_whole('seeds', seeds)
-    batches = [(recipe.bs, 'constant'), *itertools.product(sizes, RULES)]
+    batches = [(recipe.bs, 'constant'), *itertools.product(sizes, LR_RULES)]
     jobs,rows = list(itertools.product(range(recipe.seed, recipe.seed+seeds), batches)),[]
     for seed,(bs,rule) in progress_bar(jobs, display=progress, leave=False):
-        r = replace(recipe, seed=seed, bs=bs, lr=recipe.lr*(bs/recipe.bs)**RULES[rule])
+        r = replace(recipe, seed=seed, bs=bs, lr=recipe.lr*(bs/recipe.bs)**LR_RULES[rule])
         dls = recipe_dls(r, device)
         side = Ours(r, dls)
         side.fit(r.epochs, r.decay_epochs)

@@ -24,8 +24,8 @@ from .sides import *
 from .bench import *
 
 # %% auto #0
-__all__ = ['FIGURES', 'step_flops', 'product_rate', 'whole_schedule', 'step_memory', 'second_start', 'onnx_gain', 'BenchFigure',
-           'bench_figures']
+__all__ = ['BENCH_FIGURES', 'step_flops', 'product_rate', 'whole_schedule', 'step_memory', 'second_start', 'onnx_gain',
+           'BenchFigure', 'bench_figures']
 
 # %% ../../nbs/run/06_figures.ipynb #ab16ba50
 def step_flops(
@@ -199,7 +199,7 @@ def _start(recipe, device, steps): return second_start(replace(recipe, fast=True
 def _gib(recipe, device, steps): return step_memory(_paper(recipe), device)/2**30
 def _schedule(recipe, device, steps): return whole_schedule(_paper(recipe), device)
 
-FIGURES = [ # chkstyle: ignore
+BENCH_FIGURES = [ # chkstyle: ignore
     BenchFigure('share', 'share of the rate of a bfloat16 product, six blocks of width 64', '10 % on a GPU',
         _arithmetic_share, _tflops, lambda o: o['share']>=.1, cpu_note=', batch 2, CPU'),
     BenchFigure('start', 'second start until the first step is done, imports included', 'at most 15 s',
@@ -215,12 +215,12 @@ FIGURES = [ # chkstyle: ignore
     BenchFigure('schedule', 'the whole schedule, 200 × 1,231 pairs, from files to an exported model', 'at most 600 s',
         _schedule, '{:.0f} s', lambda o: o<=600, needs_gpu=True)]
 
-_parts = ['speed', *dict.fromkeys(o.part for o in FIGURES)]
+_parts = ['speed', *dict.fromkeys(o.part for o in BENCH_FIGURES)]
 
 # %% ../../nbs/run/06_figures.ipynb #41f097a9
 def bench_figures(
     recipe:Recipe=replace(QUICK, ema=0.), # Sizes of images, networks and batches
-    parts:tuple|None=None, # Some of 'speed' and of the parts in `FIGURES`; all
+    parts:tuple|None=None, # Some of 'speed' and of the parts in `BENCH_FIGURES`; all
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
     rounds:int=7, # Rounds in which each side is timed
     steps:int=25, # Training steps that are timed
@@ -228,8 +228,9 @@ def bench_figures(
 )->dict: # `about` and `rows` as of `bench_speed`; `figures`: `what`, `found`, `at_least`, `ok`, None without verdict
     "Measure the speed of each side, and the figures that are compared with a bar"
     parts = _parts if parts is None else parts
-    if bad := set(parts)-set(_parts): raise ValueError(f"`parts` must be some of {', '.join(_parts)}, got {sorted(bad)}")
+    bad = sorted(set(parts)-set(_parts))
+    if bad: raise ValueError(f"`parts` must be some of {', '.join(_parts)}, got {bad}")
     device = str(check_device(device) or default_device())
     speed = dict(about=about(recipe, device), rows=[])
     if 'speed' in parts: speed = bench_speed(recipe, rounds, steps, device, progress)
-    return dict(speed, figures=[o.row(recipe, device, steps) for o in FIGURES if o.part in parts])
+    return dict(speed, figures=[o.row(recipe, device, steps) for o in BENCH_FIGURES if o.part in parts])
