@@ -100,7 +100,7 @@ def bench_speed(
     sides,problems = _make_sides(recipe, dls)
     speeds = _speeds(sides, rounds, lambda o: recipe.bs*steps/o.seconds(steps), progress)
     rows = {o: _speed_row(o, speeds) for o in sides} | {o: dict(side=o.name, problem=v) for o,v in problems.items()}
-    rows[Fast] |= _speed_verdict(rows[Fast], dls.device.type=='cpu')
+    rows[Fast] |= _speed_verdict(rows[Fast], torch.device(dls.device).type=='cpu')
     return dict(about=about(recipe, dls.device, rounds=rounds, steps=steps), rows=[rows[o] for o in SIDES])
 
 # %% ../../nbs/run/05_bench.ipynb #1b102a23
