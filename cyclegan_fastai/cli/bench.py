@@ -7,118 +7,137 @@ __all__ = ['bench_app', 'bench', 'study']
 
 # %% ../../nbs/cli/03_bench.ipynb #101ecd11
 import json
+from contextlib import ExitStack,closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated,Optional
 
 import typer
 from .terminal import *
+from ..core.checks import check_choice
+from ..run.recipe import PAPER,QUICK,STUDIES
 
 # %% ../../nbs/cli/03_bench.ipynb #3100ff64
 bench_app = typer.Typer()
 
 @bench_app.command()
+@recipe_options('size', 'blocks', 'width', 'bs', 'lr', 'seed')
 def bench(
-    size: Annotated[Optional[int], typer.Option(help='Pixels a side, a multiple of 4')] = None,
-    blocks: Annotated[Optional[int], typer.Option(help='Residual blocks of a generator')] = None,
-    width: Annotated[Optional[int], typer.Option(help='Channels of the first convolution')] = None,
-    bs: Annotated[Optional[int], typer.Option(help='Batch size')] = None,
+    settings:dict=None, # Settings of a recipe that were given: one option for each
     rounds: Annotated[int, typer.Option(help='Rounds in which each side is timed')] = 7,
     steps: Annotated[int, typer.Option(help='Training steps of each side in a round')] = 25,
     only: Annotated[Optional[str], typer.Option(help='Some of the figures, such as speed,start,onnx')] = None,
-    lr: Annotated[float, typer.Option(help='With `--rates`: the rate of the smallest batch')] = 2e-4,
-    quality: Annotated[bool, typer.Option('--quality', help='Train every side and judge its translations, instead; takes longer')] = False,
-    rates: Annotated[bool, typer.Option('--rates', help='Train with larger batches and several learning rates, and judge them, instead')] = False,
-    epochs: Annotated[int, typer.Option(help='With `--quality` or `--rates`: epochs, the second half of them with a falling rate')] = 14,
-    seeds: Annotated[int, typer.Option(help='With `--quality` or `--rates`: runs of each side, with seeds that follow one another')] = 1,
-    device: Annotated[Optional[str], typer.Option(help='cpu, cuda or mps; the best there is if left out')] = None,
-    seed: Annotated[Optional[int], typer.Option(help='Of everything random')] = None,
+    quality: Annotated[bool, typer.Option('--quality', help='Train every side and score it instead')] = False,
+    rates: Annotated[bool, typer.Option('--rates', help='Train with larger batches and several rates instead')] = False,
+    epochs: Annotated[int, typer.Option(
+        help='With `--quality` or `--rates`: epochs, the second half of them with a falling rate')] = 14,
+    seeds: Annotated[int, typer.Option(help='With `--quality` or `--rates`: runs of each, with consecutive seeds')] = 1,
+    device: Device = None,
     as_json: Json = False,
 ):
-    """Measure this package beside a plain PyTorch loop and UPIT 0.2.2, and against the machine; or the `--quality` of each.
+    """Measure this package beside a plain PyTorch loop and UPIT 0.2.2, and against the machine; or `--quality` of each.
 
-    One table: pairs a second of each side, and what the other figures should be at least. What needs a GPU is named where there is none.
-    On drawn landscapes, with networks of the same layers and widths; left out, sizes are those of `train` without options, on a GPU those of the paper. UPIT takes part
-    where it is installed: `pip install --no-deps upit==0.2.2`.
+    Prints one table: pairs a second of each side, and other figures, each with the bar that it should clear. Figures
+    that need a GPU are named where there is none. Images are drawn landscapes, and all networks have the same layers
+    and widths. Without options, sizes are those of `train`; on a GPU, those of the paper. With `--rates`, the batch
+    size and the learning rate are those of the smallest batch. UPIT takes part where it is installed:
+    `pip install --no-deps upit==0.2.2`.
     """
-    from cyclegan_fastai.run.bench import PAPER,QUICK,bench_quality,replace
-    from cyclegan_fastai.run.figures import PARTS,bench_figures,bench_rates
-    parts = PARTS if only is None else tuple(only.split(','))
-    changes = dict(size=size, blocks=blocks, width=width, bs=bs, seed=seed, epochs=epochs-epochs//2, decay_epochs=epochs//2)
-    from cyclegan_fastai.core.device import check_device
-    from fastai.torch_core import default_device
-    on_cpu = (check_device(device) or default_device().type)=='cpu'
-    recipe = replace(QUICK if on_cpu or quality or rates else replace(PAPER, augment='flip'), **{k:v for k,v in changes.items() if v is not None})
+    from cyclegan_fastai.run.bench import bench_quality,bench_rates,speed_recipe
+    from cyclegan_fastai.run.figures import bench_figures
+    changes = dict(settings, epochs=epochs-epochs//2, decay_epochs=epochs//2)
+    smallest = dict(bs=1, lr=PAPER.lr, ema=0.) | changes
+    parts = None if only is None else tuple(only.split(','))
     with only_json(as_json):
-        if quality: res = bench_quality(recipe, seeds, device, True)
-        elif rates: res = bench_rates(replace(recipe, bs=bs or 1, lr=lr, ema=0.), seeds=seeds, device=device, progress=True)
-        else: res = bench_figures(replace(recipe, ema=0.), parts, device, rounds, steps, True)
-    if as_json: print(json.dumps(res, ensure_ascii=False)); return
-    print_table(_quality_rows(res) if quality else _rate_rows(res) if rates else _speed_rows(res))
-    console.print(', '.join(f'{k} {v}' for k,v in (res['about'] | res['about'].pop('versions')).items()), markup=False, highlight=False)
+        if quality: res = bench_quality(replace(QUICK, **changes), seeds, device, True)
+        elif rates: res = bench_rates(replace(QUICK, **smallest), seeds=seeds, device=device, progress=True)
+        else: res = bench_figures(replace(speed_recipe(device), **changes), parts, device, rounds, steps, True)
+    if as_json: return print(json.dumps(res, ensure_ascii=False))
+    print_table(_quality_rows(res) if quality else [*map(_rate_row, res['rows'])] if rates else _figure_rows(res))
+    said = dict(res['about'])
+    said.update(said.pop('versions'))
+    say(', '.join(f'{k} {v}' for k,v in said.items()))
 
 # %% ../../nbs/cli/03_bench.ipynb #8e6076ba
-def _speed_rows(res):
-    def cell(o): return f'{o["median"]:.2f} ({o["min"]:.2f}–{o["max"]:.2f})' if o else ''
-    bar = 1 if res['about']['device']=='cpu' else 5
-    verdict = lambda ok: {True: ': kept', False: ': missed', None: ''}[ok]
-    def kept(o): return all(v['median']>=bar for v in (o.get('to_upit'), o.get('to_plain') if bar==1 else None) if v) if o.get('to_upit') else None
-    rows = [('pairs a second, ' + o['side'], o.get('problem') or cell(o), cell(o.get('to_plain')), cell(o.get('to_upit')),
-             f'{bar} × {"each" if bar==1 else "UPIT"}{verdict(kept(o))}' if o['side']=='cyclegan_fastai, fast' else '') for o in res['rows']]
-    rows += [(o['what'], o['found'], '', '', o['at_least'] + verdict(o['ok'])) for o in res['figures']]
+_verdicts = {True: ': kept', False: ': missed', None: ''}
+
+def _figure_rows(res):
+    "Speed of each side, then the other figures"
+    def span(o): return f'{o["median"]:.2f} ({o["min"]:.2f}–{o["max"]:.2f})' if o else ''
+    def bar(o): return o['at_least'] + _verdicts[o['ok']] if 'at_least' in o else ''
+    rows = []
+    for o in res['rows']:
+        found = o.get('problem') or span(o)
+        rows.append((f'pairs a second, {o["side"]}', found, span(o.get('to_plain')), span(o.get('to_upit')), bar(o)))
+    rows += [(o['what'], o['found'], '', '', bar(o)) for o in res['figures']]
     return [dict(zip(('figure','found','times the plain loop','times UPIT','should be'), o)) for o in rows]
 
-def _rate_rows(res): return [{k: str(o.get(k, '')) if k in ('bs','rule','seed') else f'{o[k]:.4g}' for k in ('bs','rule','lr','seed','psnr','kid') if k in o} for o in res['rows']]
+def _rate_row(o):
+    "Scores of one batch size and rule"
+    formats = dict(bs='', rule='', lr='.4g', seed='', psnr='.4g', kid='.4g')
+    return {k: format(o[k], f) for k,f in formats.items() if k in o}
+
+# %% ../../nbs/cli/03_bench.ipynb #09f210bc
+def _quality_row(o, direction, scores):
+    "Scores of one side in one direction"
+    def number(k, fmt, of=scores): return format(of[k], fmt) if k in of else ''
+    kid = f'{number("kid", ".0f")} ± {number("kid_sd", ".0f")}' if 'kid' in scores else ''
+    return {'': o['side'], 'rate': number('lr', 'g', o), 'seed': number('seed', '', o), 'direction': direction,
+        'PSNR (dB)': number('psnr', '.2f'), 'SSIM': number('ssim', '.2f'), 'KID × 1000': kid}
 
 def _quality_rows(res):
-    return [{'': o['side'], 'rate': f'{o["lr"]:g}' if 'lr' in o else '', 'seed': str(o.get('seed', '')), 'direction': d, 'PSNR (dB)': f'{v["psnr"]:.2f}',
-             'SSIM': f'{v["ssim"]:.2f}', 'KID × 1000': f'{v["kid"]:.0f} ± {v["kid_sd"]:.0f}' if 'kid' in v else ''}
-            if v else {'': o['side'], 'rate': f'{o["lr"]:g}', 'seed': str(o['seed']), 'direction': o['problem'], 'PSNR (dB)': '', 'SSIM': '', 'KID × 1000': ''}
-            for o in res['rows'] for d,v in o.get('scores', {'': None}).items()]
+    "Scores of all sides"
+    rows = []
+    for o in res['rows']:
+        if 'scores' in o: rows += [_quality_row(o, d, v) for d,v in o['scores'].items()]
+        else: rows.append(_quality_row(o, o['problem'], {}))
+    return rows
 
 # %% ../../nbs/cli/03_bench.ipynb #149de88f
 @bench_app.command()
+@recipe_options('data', 'epochs', 'decay_epochs', 'damaged')
 def study(
-    name: Annotated[str, typer.Argument(help='yosemite, seven recipes at 64×64; yosemite-small, six at 32×32, for a CPU; horse2zebra, four at 128×128')],
+    name: Annotated[str, typer.Argument(
+        help='yosemite, seven recipes at 64×64; yosemite-small, six at 32×32, for CPUs; horse2zebra, four at 128×128')],
     out: Annotated[Optional[Path], typer.Option(help='Folder of the study; `runs/study-<name>` if left out')] = None,
-    data: Annotated[Optional[str], typer.Option(help="Other data than the recipes': a name, an address, an archive or a folder")] = None,
-    epochs: Annotated[Optional[int], typer.Option(help='Epochs at the full learning rate, in all recipes')] = None,
-    decay_epochs: Annotated[Optional[int], typer.Option(help='Epochs in which it goes down to zero, in all recipes')] = None,
-    seeds: Annotated[int, typer.Option(help='Runs of each recipe, with seeds that follow one another')] = 3,
+    settings:dict=None, # Settings of a recipe that were given: one option for each
+    seeds: Annotated[int, typer.Option(help='Runs of each recipe, with consecutive seeds')] = 3,
     upit: Annotated[bool, typer.Option(help="Train UPIT, too, by the first recipe's sizes, rate and schedule")] = True,
-    device: Annotated[Optional[str], typer.Option(help='cpu, cuda or mps; the best there is if left out')] = None,
-    skip_damaged: Annotated[bool, typer.Option('--skip-damaged', help='Leave out files that cannot be read, instead of stopping')] = False,
+    device: Device = None,
     as_json: Json = False,
 ):
-    """Train several recipes with several seeds, and tell what each change is worth.
+    """Train several recipes with several seeds, and show what each change is worth.
 
-    Stop it whenever you like: the same command goes on where it was. Every run has a folder of its own, as `train` leaves it.
-    UPIT takes part where it is installed: `pip install --no-deps upit==0.2.2`. It keeps neither a model nor a state to go on from.
+    Stop it whenever you like: the same command goes on where it was. Every run has a folder of its own, as `train`
+    leaves it. UPIT takes part where it is installed: `pip install --no-deps upit==0.2.2`. Its runs start again if they
+    are stopped.
     """
-    from cyclegan_fastai.run.recipe import STUDIES
-    from cyclegan_fastai.core.checks import check_choice
     check_choice('name', name, tuple(STUDIES))
-    changes = {k:v for k,v in dict(data=data, epochs=epochs, decay_epochs=decay_epochs, damaged='skip' if skip_damaged else None).items() if v is not None}
-    recipes,bar = {k: replace(o, **changes) for k,o in STUDIES[name].items()},None
-    out = out or Path('runs')/f'study-{name}'
-    from cyclegan_fastai.run.study import run_study,save_study,study_table
-    def started(name, seed):
-        nonlocal bar
-        if bar: bar.close()
-        console.print(f'{name}, seed {seed}', markup=False, highlight=False)
-        bar = terminal_progress('')
-        return bar
-    with only_json(as_json):
-        try: rows = run_study(recipes, out, seeds, upit, device, started)
+    from cyclegan_fastai.run.study import named_study,study_table
+    out,bars = out or Path('runs')/f'study-{name}',ExitStack()
+    def started(recipe, seed):
+        bars.close()
+        say(f'{recipe}, seed {seed}')
+        return bars.enter_context(closing(terminal_progress()))
+    with only_json(as_json),bars:
+        try: rows = named_study(name, out, seeds, upit, device, started, **settings)
         except KeyboardInterrupt as e:
-            console.print('\nStopped; the same command goes on there.')
+            say('\nStopped; the same command goes on there.')
             raise typer.Exit(128+getattr(e, 'number', 2)) from None
-        finally: bar and bar.close()
-        save_study(rows, out)
     table = study_table(rows).reset_index()
-    if as_json: print(table.to_json(orient='records', force_ascii=False)); return
-    show = lambda o, k: '' if o[k]!=o[k] else f'{o[k]:.1f}'
-    both = lambda o, k: show(o, k) + (' ± ' + sd if (sd := show(o, f'{k}_sd')) else '')
-    print_table([{'direction': o['direction'], 'recipe': o['recipe'], 'runs': (str(o['runs']) if o['runs'] or o.get('failed') else '') + (f", {o['failed']} failed" if o.get('failed') else ''), 'KID × 1000': both(o, 'kid'), 'Fréchet': both(o, 'frechet'),
-                  'taken for the target, %': show(o, 'taken'), 'cycle error, %': show(o, 'cycle'), 'minutes': show(o, 'minutes')} for o in table.to_dict('records')])
-    console.print(f'Look at    {out}/study.png', markup=False, highlight=False)
+    if as_json: return print(table.to_json(orient='records', force_ascii=False))
+    print_table([_study_row(o) for o in table.to_dict('records')])
+    say(f'Look at    {out}/study.png')
+
+# %% ../../nbs/cli/03_bench.ipynb #d35d158a
+def _study_row(o):
+    "Scores of one recipe in one direction, in words"
+    def number(k): return '' if o[k]!=o[k] else f'{o[k]:.1f}'                      # nan isn't equal to itself
+    def spread(k): return f'{number(k)} ± {sd}' if (sd := number(f'{k}_sd')) else number(k)
+    failed = o.get('failed')
+    runs = str(o['runs']) if o['runs'] or failed else ''
+    if failed: runs += f', {failed} failed'
+    row = dict(direction=o['direction'], recipe=o['recipe'], runs=runs)
+    row |= {'KID × 1000': spread('kid'), 'Fréchet': spread('frechet')}
+    means = {'taken for the target, %': 'taken', 'cycle error, %': 'cycle', 'minutes': 'minutes'}
+    return row | {k: number(v) for k,v in means.items()}

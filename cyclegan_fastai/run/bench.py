@@ -8,33 +8,83 @@ import itertools,os,platform,re
 from dataclasses import replace
 from importlib.metadata import version
 from fastai.vision.all import *
+from ..core.checks import check_whole
+from ..core.device import check_device
 from ..measure.evaluation import *
 from .recipe import *
-from .experiment import *
+from .experiment import recipe_dls
 from .sides import *
 
 # %% auto #0
-__all__ = ['about', 'spread', 'bench_speed', 'judged', 'bench_quality']
+__all__ = ['LR_RULES', 'about', 'median_range', 'speed_recipe', 'bench_speed', 'scores_by_direction', 'bench_quality',
+           'bench_rates']
 
 # %% ../../nbs/run/05_bench.ipynb #f2767fbb
 def about(
     recipe:Recipe, # Sizes of images, networks and batches
     device, # 'cpu', 'cuda', 'mps' or a `torch.device`
-    **kwargs # What else there is to say
+    **kwargs # More settings to report
 )->dict:
-    "Hardware, versions and settings"
+    "Hardware, versions and settings of a measurement"
     info,device = Path('/proc/cpuinfo'),torch.device(device)
     names = re.findall(r'model name\s*: (.*)', info.read_text()) if info.exists() else []
-    return dict(cpu=(names or [platform.processor()])[0], cores=os.cpu_count(), threads=torch.get_num_threads(),
-                device=torch.cuda.get_device_name(device) if device.type=='cuda' else device.type,
-                versions=dict(python=platform.python_version(), **{k: version(k) for k in ('torch','fastai','cyclegan_fastai')}),
-                **{k: getattr(recipe, k) for k in ('seed','size','blocks','width','bs')}, **kwargs)
+    gpu = torch.cuda.get_device_name(device) if device.type=='cuda' else None
+    cpu,threads = names[0] if names else platform.processor(),torch.get_num_threads()
+    hardware = dict(cpu=cpu, cores=os.cpu_count(), threads=threads, device=gpu or device.type)
+    versions = dict(python=platform.python_version(), **{k: version(k) for k in ('torch','fastai','cyclegan_fastai')})
+    settings = {k: getattr(recipe, k) for k in ('seed','size','blocks','width','bs')}
+    return dict(**hardware, versions=versions, **settings, **kwargs)
 
-def spread(
+def _about_training(recipe, dls, seeds):
+    "The same, for runs to the end of training"
+    schedule = dict(epochs=recipe.epochs, decay_epochs=recipe.decay_epochs)
+    return about(recipe, dls.device, **schedule, pairs=dls.train.n, seeds=seeds)
+
+def median_range(
     values, # Numbers
 )->dict: # `median`, `min`, `max`
-    "The middle and the ends of some measurements"
+    "Median, lowest and highest of some measurements"
     return dict(median=float(np.median(values)), min=float(min(values)), max=float(max(values)))
+
+# %% ../../nbs/run/05_bench.ipynb #2ca760fc
+def _make_sides(recipe, dls):
+    "The sides that can be made here, by class; and why the others can't"
+    sides,problems = {},{}
+    for o in SIDES:
+        set_seed(recipe.seed)
+        try: sides[o] = o(recipe, dls)
+        except ImportError as e: problems[o] = str(e)
+    return sides,problems
+
+def _speeds(sides, rounds, measure, progress):
+    "Measure all sides in turn; the values of each, without the first round's"
+    speeds,order = {o: [] for o in sides},list(sides)
+    for i in progress_bar(range(rounds+1), display=progress, leave=False):
+        first = i%len(order)
+        for o in order[first:]+order[:first]: speeds[o].append(measure(sides[o]))
+    return {k: o[1:] for k,o in speeds.items()}
+
+# %% ../../nbs/run/05_bench.ipynb #06149bf7
+def speed_recipe(
+    device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
+)->Recipe:
+    "Recipe to time: small networks on a CPU, the paper's on a GPU"
+    on_cpu = torch.device(check_device(device) or default_device()).type=='cpu'
+    return replace(QUICK if on_cpu else PAPER, augment='flip', ema=0.)
+
+# %% ../../nbs/run/05_bench.ipynb #d6e08650
+def _speed_row(side, speeds):
+    "A side's speeds, and its ratios to the plain loop and to UPIT"
+    row = dict(side=side.name, pairs_per_second=speeds[side], **median_range(speeds[side]))
+    for o in (Plain, Upit):
+        if o in speeds: row[f'to_{o.__name__.lower()}'] = median_range(np.divide(speeds[side], speeds[o]))
+    return row
+
+def _speed_verdict(row, on_cpu):
+    "What the fast path's speed should be, and whether it is"
+    bar,others = (1,('to_plain','to_upit')) if on_cpu else (5,('to_upit',))
+    ok = all(row[o]['median']>=bar for o in others) if 'to_upit' in row else None
+    return dict(at_least=f'{bar} × {"each" if on_cpu else "UPIT"}', ok=ok)
 
 def bench_speed(
     recipe:Recipe=replace(QUICK, ema=0.), # Sizes of images, networks and batches
@@ -42,60 +92,80 @@ def bench_speed(
     steps:int=25, # Training steps of each side in a round
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
     progress:bool=False, # Show a bar
-)->dict: # `about`; and `rows`: each side's `pairs_per_second`, and its ratios `to_plain` and `to_upit`
+)->dict: # `about`; `rows`: each side's `pairs_per_second`, `to_plain` and `to_upit`; for the fast one `at_least`, `ok`
     "Time all sides in turn, on the same files"
-    for k,v in dict(rounds=rounds, steps=steps).items():
-        if v<1: raise ValueError(f"`{k}` must be at least 1, got {v}")
+    for k,v in dict(rounds=rounds, steps=steps).items(): check_whole(k, v)
     dls = recipe_dls(recipe, device)
-    torch.backends.cudnn.deterministic = False             # `recipe_dls` asks for it, but nothing is to be repeated here
-    sides,rows = {},{o: dict(side=o.name) for o in SIDES}
-    for o in SIDES:
-        set_seed(recipe.seed)
-        try: sides[o] = o(recipe, dls)
-        except ImportError as e: rows[o]['problem'] = str(e)
-    speed,order = {o: [] for o in sides},list(sides)
-    for i in progress_bar(range(rounds+1), display=progress, leave=False):
-        for o in order[i%len(order):]+order[:i%len(order)]: speed[o].append(recipe.bs*steps/sides[o].seconds(steps))
-    for o in order:
-        rows[o].update(pairs_per_second=speed[o][1:], **spread(speed[o][1:]))
-        rows[o].update({f'to_{k.__name__.lower()}': spread(np.divide(speed[o], speed[k])[1:]) for k in (Plain,Upit) if k in sides})
-    return dict(about=about(recipe, dls.device, rounds=rounds, steps=steps), rows=list(rows.values()))
+    torch.backends.cudnn.deterministic = False             # `recipe_dls` sets it, but nothing is repeated here
+    sides,problems = _make_sides(recipe, dls)
+    speeds = _speeds(sides, rounds, lambda o: recipe.bs*steps/o.seconds(steps), progress)
+    rows = {o: _speed_row(o, speeds) for o in sides} | {o: dict(side=o.name, problem=v) for o,v in problems.items()}
+    rows[Fast] |= _speed_verdict(rows[Fast], torch.device(dls.device).type=='cpu')
+    return dict(about=about(recipe, dls.device, rounds=rounds, steps=steps), rows=[rows[o] for o in SIDES])
 
 # %% ../../nbs/run/05_bench.ipynb #1b102a23
-def judged(
+def scores_by_direction(
     found:Evaluation, # From `evaluate`
-    method:str, # 'CycleGAN', 'untranslated' or 'colour transfer'
-    row:int|None, # Of its table, if it has one
-)->dict:
-    "Direction → scores of one method"
-    res = {d: {} for d in found.table.direction}
-    if row is not None:
-        for d,o in found.table.groupby('direction'): res[d].update(o[['kid','kid_sd']].iloc[row].to_dict())
-    if found.truth is not None:
-        for o in found.truth[found.truth.method==method].itertuples(): res[o.direction].update(psnr=o.psnr, ssim=o.ssim, color=o.color)
+    method:str='CycleGAN', # 'CycleGAN', 'untranslated' or 'colour transfer'
+)->dict: # Direction → `kid` and `kid_sd`, not of colour transfer; with a known truth `psnr`, `ssim` and `color`
+    "Scores of one method in each direction"
+    kind = dict(CycleGAN='translated', untranslated='untranslated').get(method)
+    res = {o.direction: {} for o in found.directions}
+    if kind: res = {d: {k: found.scores(d, kind)[k] for k in ('kid','kid_sd')} for d in res}
+    if found.truth is None: return res
+    true = found.truth[found.truth.method==method]
+    for o in true.itertuples(): res[o.direction].update(psnr=o.psnr, ssim=o.ssim, color=o.color)
     return res
 
 def bench_quality(
-    recipe:Recipe=QUICK, # Everything about the training
+    recipe:Recipe=QUICK, # All settings of the training
     seeds:int=1, # Runs of each side: with the recipe's seed, and with those after it
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
     progress:bool=False, # Show a bar
 )->dict: # `about`; and `rows`: `side`, `lr`, `seed`, `seconds`, and `scores` by direction
-    "Train all sides alike, judge them alike"
-    if seeds<1: raise ValueError(f"`seeds` must be at least 1, got {seeds}")
+    "Train all sides with the same schedule, and score their translations alike"
+    check_whole('seeds', seeds)
     rows,rates = [],dict.fromkeys([(Ours, recipe.lr), (Plain, recipe.lr), (Upit, PAPER.lr), (Upit, recipe.lr)])
     jobs = list(itertools.product(range(recipe.seed, recipe.seed+seeds), rates))
-    for seed,(side,lr) in progress_bar(jobs, display=progress, leave=False):
+    for seed,(kind,lr) in progress_bar(jobs, display=progress, leave=False):
         r = replace(recipe, seed=seed, lr=lr)
         dls = recipe_dls(r, device)                                                     # sets the seed
-        rows.append(dict(side=side.name, lr=lr, seed=seed))
-        try: player = side(r, dls)
-        except ImportError as e: rows[-1]['problem'] = str(e); continue
+        rows.append(row := dict(side=kind.name, lr=lr, seed=seed))
+        try: side = kind(r, dls)
+        except ImportError as e:
+            row['problem'] = str(e)
+            continue
         start = now(dls.device)
-        player.fit(r.epochs, r.decay_epochs)
-        rows[-1]['seconds'] = now(dls.device)-start
-        found = evaluate(player.model(), dls, progress=False)
-        rows[-1]['scores'] = judged(found, 'CycleGAN', 2)
-    floors = [dict(side=k, scores=judged(found, k, row)) for k,row in (('untranslated', 1), ('colour transfer', None))]
-    said = about(recipe, dls.device, epochs=recipe.epochs, decay_epochs=recipe.decay_epochs, pairs=dls.train.n, seeds=seeds)
-    return dict(about=said, rows=floors+rows)
+        side.fit(r.epochs, r.decay_epochs)
+        row['seconds'] = now(dls.device)-start
+        found = evaluate(side.model(), dls, progress=False)
+        row['scores'] = scores_by_direction(found)
+    floors = [dict(side=k, scores=scores_by_direction(found, k)) for k in ('untranslated','colour transfer')]
+    return dict(about=_about_training(recipe, dls, seeds), rows=floors+rows)
+
+# %% ../../nbs/run/05_bench.ipynb #613ec06f
+LR_RULES = dict(constant=0., square_root=.5, linear=1.) # Name → power of the batch's growth that multiplies the rate
+
+def _mean_scores(found):
+    "Mean `psnr` and `kid` of both directions, where they are known"
+    return pd.DataFrame(scores_by_direction(found)).mean(axis=1).filter(['psnr','kid']).to_dict()
+
+def bench_rates(
+    recipe:Recipe=replace(QUICK, bs=1, lr=PAPER.lr, ema=0., epochs=4, decay_epochs=4), # The smallest batch and its rate
+    sizes:tuple=(4,16), # The other batch sizes
+    seeds:int=2, # Runs of each: with the recipe's seed, and with those after it
+    device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
+    progress:bool=False, # Show a bar
+)->dict: # `about`; and `rows`: `bs`, `rule`, `lr`, `seed`, and of both directions' mean `psnr` and `kid`
+    "Train with larger batches by each rule for the learning rate"
+    check_whole('seeds', seeds)
+    batches = [(recipe.bs, 'constant'), *itertools.product(sizes, LR_RULES)]
+    jobs,rows = list(itertools.product(range(recipe.seed, recipe.seed+seeds), batches)),[]
+    for seed,(bs,rule) in progress_bar(jobs, display=progress, leave=False):
+        r = replace(recipe, seed=seed, bs=bs, lr=recipe.lr*(bs/recipe.bs)**LR_RULES[rule])
+        dls = recipe_dls(r, device)
+        side = Ours(r, dls)
+        side.fit(r.epochs, r.decay_epochs)
+        scores = _mean_scores(evaluate(side.model(), dls, progress=False))
+        rows.append(dict(bs=bs, rule=rule, lr=r.lr, seed=seed, **scores))
+    return dict(about=_about_training(recipe, dls, seeds), rows=rows)

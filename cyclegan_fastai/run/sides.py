@@ -4,7 +4,8 @@
 
 # %% ../../nbs/run/04_sides.ipynb #d0a26907
 from __future__ import annotations
-import importlib.util,itertools,sys,time,types
+import importlib.util,itertools,math,sys,time,types
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError,version
 import torch.utils.data as torch_data
@@ -12,47 +13,28 @@ from fastai.vision.all import *
 from ..nets.models import *
 from ..game.fast import *
 from ..game.learner import *
-from ..measure.evaluation import *
-from .recipe import *
-from .experiment import *
+from ..measure.evaluation import dls_files
+from .recipe import Recipe,learner_args
 from .plain import *
 
 # %% auto #0
-__all__ = ['UPIT', 'SIDES', 'upit_names', 'now', 'Clock', 'Side', 'Ours', 'FastExact', 'Fast', 'Plain', 'Upit']
+__all__ = ['UPIT', 'SIDES', 'now', 'Clock', 'Side', 'Ours', 'FastExact', 'Fast', 'Plain', 'upit_names', 'Upit']
 
-# %% ../../nbs/run/04_sides.ipynb #3db0b445
-UPIT = '0.2.2'
-
-@cache
-def upit_names()->types.SimpleNamespace: # `get_dls`, `CycleGAN`, `cycle_learner`, `fit_flat_lin`
-    "What is needed of UPIT; an ImportError says what is in the way"
-    try: found = version('upit')
-    except PackageNotFoundError: found = None
-    if found!=UPIT: raise ImportError(f'UPIT {found or "not"} installed (pip install --no-deps upit=={UPIT})')
-    ours,empty = Learner.fit_flat_lin,importlib.util.find_spec('datasets') is None
-    if empty: sys.modules['datasets'] = types.ModuleType('datasets'); sys.modules['datasets'].load_dataset = None
-    try:
-        where = dict(get_dls='data.unpaired', CycleGAN='models.cyclegan', cycle_learner='train.cyclegan')
-        names = {k: getattr(importlib.import_module(f'upit.{v}'), k) for k,v in where.items()}
-        return types.SimpleNamespace(fit_flat_lin=Learner.fit_flat_lin, **names)
-    finally:
-        Learner.fit_flat_lin = ours
-        if empty: del sys.modules['datasets']
-
-# %% ../../nbs/run/04_sides.ipynb #6966ba87
+# %% ../../nbs/run/04_sides.ipynb #ee0271c2
 def now(
     device, # 'cpu', 'cuda', 'mps' or a `torch.device`
 )->float: # Seconds
-    "The clock, once the device has done all that it was told to"
+    "The time once the device has finished all its work"
     if (kind := torch.device(device).type)!='cpu': getattr(torch, kind).synchronize()
     return time.perf_counter()
 
+# %% ../../nbs/run/04_sides.ipynb #6966ba87
 class Clock(Callback):
     "Time `steps` training steps after `warm` others, then stop"
-    order = 1000                                                      # after all others
+    order = 1000                                                      # after all other callbacks
     def __init__(self,
-        steps:int, # Steps on the clock
-        warm:int=3, # Steps before
+        steps:int, # Steps that are timed
+        warm:int=3, # Steps before them
     ): self.steps,self.warm = steps,warm
 
     def before_fit(self): self.done,self.start = 0,now(self.dls.device)
@@ -66,24 +48,25 @@ class Clock(Callback):
 
 # %% ../../nbs/run/04_sides.ipynb #0cc44d1e
 class Side:
-    "One way to train CycleGAN; subclasses make `self.learn`, or say themselves what to do"
+    "Base class of the ways to train CycleGAN; subclasses define `make`, `fit` and `model`"
     def __init__(self,
-        recipe:Recipe, # Sizes, rate and weights
-        dls:DataLoaders, # From `recipe_dls`: which files, and which device
+        recipe:Recipe, # Sizes, learning rate and weights
+        dls:DataLoaders, # From `recipe_dls`: tells which files and which device to use
     ):
         self.recipe,self.device,self.files = recipe,dls.device,dls_files(dls)
         self.make(dls)
 
     def seconds(self, steps, warm=3):
         "Seconds that `steps` training steps take, after `warm` others"
-        clock = Clock(steps, warm)
-        with self.learn.no_bar(),self.learn.no_logging(): self.learn.fit(-(-(steps+warm)//len(self.learn.dls.train)), cbs=clock)
+        clock,epochs = Clock(steps, warm),math.ceil((steps+warm)/len(self.learn.dls.train))
+        with self.learn.no_bar(),self.learn.no_logging(): self.learn.fit(epochs, cbs=clock)
         return clock.seconds
 
     def maps(self, *nets):
         "Generators A to B and B to A as `evaluate` takes them"
         return tuple(torch.no_grad()(lambda x, net=net: net.eval()(x.to(self.device))) for net in nets)
 
+# %% ../../nbs/run/04_sides.ipynb #ecd83019
 class Ours(Side):
     "This package's learner"
     name = 'cyclegan_fastai'
@@ -93,18 +76,19 @@ class Ours(Side):
     def model(self): return self.learn
 
 class FastExact(Ours):
-    "The same with `to_fast`, in 32 bits and without a compiler"
+    "This package's learner after `to_fast`, in 32 bits and without a compiler"
     name,options = 'cyclegan_fastai, fast, 32 bits',dict(bf16=False, compiled=False)
     def make(self, dls):
         super().make(dls)
         self.learn.to_fast(**self.options)
 
 class Fast(FastExact):
-    "The same with `to_fast` as it finds the machine"
+    "This package's learner after `to_fast`, with what the hardware supports"
     name,options = 'cyclegan_fastai, fast',{}
 
+# %% ../../nbs/run/04_sides.ipynb #8272a3db
 class Plain(Side):
-    "The plain loop"
+    "The loop in plain PyTorch"
     name = 'plain PyTorch loop'
     def make(self, dls):
         r,files = self.recipe,PlainImages(self.files.train_a, self.files.train_b)
@@ -113,6 +97,7 @@ class Plain(Side):
         self.dl = torch_data.DataLoader(files, r.bs, shuffle=True, drop_last=True)
 
     def epoch(self):
+        "Train for one epoch, a step at a time"
         for real_a,real_b in self.dl: yield self.game.step(real_a.to(self.device), real_b.to(self.device))
     def seconds(self, steps, warm=3):
         losses = (o for _ in itertools.count() for o in self.epoch())
@@ -126,6 +111,32 @@ class Plain(Side):
             for _ in self.epoch(): pass
     def model(self): return self.maps(*self.game.nets[:2])
 
+# %% ../../nbs/run/04_sides.ipynb #3db0b445
+UPIT = '0.2.2'
+
+@contextmanager
+def _stand_in(name, **attrs):
+    "Replace the module `name` by one that holds only `attrs`, if it isn't installed"
+    installed = importlib.util.find_spec(name) is not None
+    if not installed: sys.modules[name] = types.SimpleNamespace(**attrs)
+    try: yield
+    finally:
+        if not installed: del sys.modules[name]
+
+@cache
+def upit_names()->types.SimpleNamespace: # `get_dls`, `CycleGAN`, `cycle_learner`, `fit_flat_lin`
+    "Import the parts of UPIT that a side needs; raise `ImportError` with the reason if that fails"
+    try: found = version('upit')
+    except PackageNotFoundError: found = None
+    if found!=UPIT: raise ImportError(f'UPIT {found or "not"} installed (pip install --no-deps upit=={UPIT})')
+    where = dict(get_dls='data.unpaired', CycleGAN='models.cyclegan', cycle_learner='train.cyclegan')
+    ours = Learner.fit_flat_lin
+    try:
+        with _stand_in('datasets', load_dataset=None):
+            names = {k: getattr(importlib.import_module(f'upit.{v}'), k) for k,v in where.items()}
+        return types.SimpleNamespace(fit_flat_lin=Learner.fit_flat_lin, **names)
+    finally: Learner.fit_flat_lin = ours
+
 # %% ../../nbs/run/04_sides.ipynb #7315e0ff
 class Upit(Side):
     "UPIT's learner"
@@ -135,9 +146,11 @@ class Upit(Side):
         a,b = self.files.train_a[0].parent,self.files.train_b[0].parent
         dls = self.upit.get_dls(a, b, load_size=r.size, crop_size=r.size, bs=r.bs, num_workers=0).to(self.device)
         self.game = self.upit.CycleGAN(3, 3, r.width, gen_blocks=r.blocks)
-        self.learn = self.upit.cycle_learner(dls, self.game, opt_func=partial(Adam, mom=.5, sqr_mom=.999), show_imgs=False)
+        adam = partial(Adam, mom=.5, sqr_mom=.999)
+        self.learn = self.upit.cycle_learner(dls, self.game, opt_func=adam, show_imgs=False)
     def fit(self, flat, decay):
-        with self.learn.no_bar(),self.learn.no_logging(): self.upit.fit_flat_lin(self.learn, flat, decay, self.recipe.lr)
-    def model(self): return self.maps(self.game.G_B, self.game.G_A)                  # its `G_A` makes A
+        train = partial(self.upit.fit_flat_lin, self.learn, flat, decay, self.recipe.lr)
+        with self.learn.no_bar(),self.learn.no_logging(): train()
+    def model(self): return self.maps(self.game.G_B, self.game.G_A)                  # UPIT's `G_A` makes A
 
 SIDES = (Ours, FastExact, Fast, Plain, Upit)

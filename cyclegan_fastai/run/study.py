@@ -8,133 +8,219 @@ import json,re
 from collections.abc import Callable
 from dataclasses import asdict,replace
 from fastai.vision.all import *
-from ..core.checks import *
-from ..core.disk import *
-from .recipe import *
-from ..measure.evaluation import evaluate
+from ..core.checks import check_choice,check_whole
+from ..core.disk import check_folder,whole_file,write_json
 from ..data.show import save_figure
+from ..measure.evaluation import evaluate
+from .recipe import *
 from .experiment import *
-from .sides import *
+from .sides import Upit,now,upit_names
 
 # %% auto #0
-__all__ = ['run_study', 'study_rows', 'study_table', 'show_study', 'save_study']
+__all__ = ['run_study', 'study_rows', 'study_table', 'show_study', 'save_study', 'named_study']
 
 # %% ../../nbs/run/07_study.ipynb #356d4864
+def _read(fn): return json.loads(fn.read_text(encoding='utf-8'))
 def _slug(name): return re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')
 def _folder(out, name, seed): return out/f'{_slug(name)}-{seed}'
 
-def _check_run(recipe, folder):
-    "An error where `folder` holds a run of another recipe"
-    if not (folder/'recipe.json').exists() or (found := load_recipe(folder))==recipe: return
-    differs = next(k for k,v in asdict(found).items() if v!=getattr(recipe, k))
-    raise ValueError(f"`out` holds a run of another recipe, {folder}: its `{differs}` is {getattr(found, differs)!r}, not {getattr(recipe, differs)!r}; choose another `out`")
+# %% ../../nbs/run/07_study.ipynb #1b6e903b
+def _check_recipes(recipes):
+    "Raise an error unless `recipes` are recipes with names that make different folders"
+    if not recipes or not all(isinstance(o, Recipe) for o in recipes.values()):
+        raise TypeError("`recipes` must be a dict of names and recipes, such as `STUDIES['yosemite']`")
+    slugs = [_slug(o) for o in (*recipes, Upit.name)]
+    if '' in slugs or len(set(slugs))<len(slugs): raise ValueError(
+        f"`recipes` need names that differ in letters and digits, as folders do, got {list(recipes)}: rename them")
 
+# %% ../../nbs/run/07_study.ipynb #1cb4db89
+def _check_run(recipe, folder):
+    "Raise an error if `folder` holds a run of another recipe"
+    if not (folder/'recipe.json').exists(): return
+    found = load_recipe(folder)
+    if found==recipe: return
+    k = next(k for k,v in asdict(found).items() if v!=getattr(recipe, k))
+    raise ValueError(f"`out` holds a run of another recipe, {folder}: "
+        f"its `{k}` is {getattr(found, k)!r}, not {getattr(recipe, k)!r}; choose another `out`")
+
+# %% ../../nbs/run/07_study.ipynb #9b40fdc1
+def _with_upit(recipes):
+    "`recipes`, and one for UPIT if it's installed"
+    try: upit_names()
+    except ImportError as e:
+        warn(f'{e}: it takes no part')
+        return recipes
+    return {**recipes, Upit.name: next(iter(recipes.values()))}
+
+# %% ../../nbs/run/07_study.ipynb #636191d8
 def _train(recipe, folder, device, cbs):
-    if not (folder/'metrics.json').exists(): run_experiment(recipe, folder, (folder/'recipe.json').exists(), device, cbs=cbs)
+    "Train or continue a run, then evaluate it"
+    resume = (folder/'recipe.json').exists()
+    if not (folder/'metrics.json').exists(): run_experiment(recipe, folder, resume, device, cbs=cbs)
     return evaluate_run(folder, device=device)
 
 def _train_upit(recipe, folder, device):
+    "Train UPIT from the start, then evaluate it"
     if not (folder/'recipe.json').exists(): start_run(recipe, folder)
     dls = recipe_dls(recipe, device)
     side,start = Upit(recipe, dls),now(dls.device)
     side.fit(recipe.epochs, recipe.decay_epochs)
-    seconds,pairs = now(dls.device)-start,dls.train.n
-    write_json(dict(seconds=seconds, pairs_per_epoch=pairs, ms_per_pair=1e3*seconds/pairs/(recipe.epochs+recipe.decay_epochs)), folder/'metrics.json')
+    seconds,n = now(dls.device)-start,dls.train.n
+    ms = 1e3*seconds/n/(recipe.epochs+recipe.decay_epochs)
+    write_json(dict(seconds=seconds, pairs_per_epoch=n, ms_per_pair=ms), folder/'metrics.json')
     return evaluate(side.model(), dls, progress=False)
 
+def _result(name, recipe, folder, device, started):
+    "Evaluation of a run, or why it failed"
+    cbs = started(name, recipe.seed) if started else None
+    try: found = _train_upit(recipe, folder, device) if name==Upit.name else _train(recipe, folder, device, cbs)
+    except FloatingPointError as e:
+        warn(f'{name}, seed {recipe.seed}: {e}')
+        return dict(failed=str(e))
+    return found.to_dict()
+
+# %% ../../nbs/run/07_study.ipynb #e458622a
 def run_study(
     recipes:dict, # What is changed → `Recipe`, as in `STUDIES`
     out:Path|str, # Folder of the study
     seeds:int=3, # Runs of each: with its recipe's seed, and with those after it
     upit:bool=True, # Train UPIT, too, as the first recipe says?
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
-    started:Callable=None, # Called with a recipe's name and the seed before each run; gives callbacks, such as a progress bar
+    started:Callable=None, # Called with a recipe's name and the seed before each run; gives callbacks, such as a bar
 )->pd.DataFrame: # See `study_rows`
-    "Train and judge every recipe with every seed; what is done already isn't done again. A run that diverges stays, as one that failed"
+    "Train and evaluate every recipe with every seed, except for runs that are finished"
     check_whole('seeds', seeds, 1, 1000)
-    if not recipes or not all(isinstance(o, Recipe) for o in recipes.values()): raise TypeError("`recipes` must be a dict of names and recipes, such as `STUDIES['yosemite']`")
-    slugs = [_slug(o) for o in (*recipes, Upit.name)]
-    if '' in slugs or len({*slugs})<len(slugs): raise ValueError(f"`recipes` need names that differ in letters and digits, since folders are called by them, got {list(recipes)}: rename them")
-    out,named,fn = Path(out),dict(recipes),Path(out)/'study.json'
-    if upit:
-        try: upit_names(); named[Upit.name] = next(iter(recipes.values()))
-        except ImportError as e: warn(f'{e}: it takes no part')
-    jobs = [(name, r, _folder(out, name, r.seed)) for i in range(seeds) for name,o in named.items() for r in [replace(o, seed=o.seed+i)]]
-    for _,r,folder in jobs: _check_run(r, folder)
+    _check_recipes(recipes)
+    if upit: recipes = _with_upit(recipes)
+    out,fn = Path(out),Path(out)/'study.json'
+    jobs = [(name, replace(o, seed=o.seed+i)) for i in range(seeds) for name,o in recipes.items()]
+    for name,r in jobs: _check_run(r, _folder(out, name, r.seed))
     check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
-    write_json({**(json.loads(fn.read_text(encoding='utf-8')) if fn.exists() else {}), **{k: asdict(o) for k,o in named.items()}}, fn)
-    for name,r,folder in jobs:
+    before = _read(fn) if fn.exists() else {}
+    write_json({**before, **{k: asdict(o) for k,o in recipes.items()}}, fn)
+    for name,r in jobs:
+        folder = _folder(out, name, r.seed)
         if (folder/'judged.json').exists(): continue
-        cbs = started(name, r.seed) if started else None
-        try: res = (_train_upit(r, folder, device) if name==Upit.name else _train(r, folder, device, cbs)).to_dict()
-        except FloatingPointError as e:
-            res = dict(failed=str(e))
-            warn(f'{name}, seed {r.seed}: {e}')
-        write_json(res, folder/'judged.json')
+        write_json(_result(name, r, folder, device, started), folder/'judged.json')
     return study_rows(out)
 
 # %% ../../nbs/run/07_study.ipynb #f48feb1a
-def study_rows(
-    out:Path|str, # Folder of a study
-)->pd.DataFrame: # A row for each run and direction: `recipe`, `seed`, `direction`, `kid` (× 1000), `frechet`, `taken` and `cycle` (%), `minutes` of training, ours with its checkpoints and pictures; real and untranslated images have one for each direction
-    "What the runs of a study have come to, as far as they are done; one that failed has no scores"
-    out,rows,floors,failed = Path(out),[],{},[]
-    if not (out/'study.json').exists(): raise FileNotFoundError(f"`{out}` holds no study: there is no `study.json` in it")
-    for name in json.loads((out/'study.json').read_text(encoding='utf-8')):
+def _finished(out):
+    "Name, seed and folder of each run that has been evaluated"
+    for name in _read(out/'study.json'):
         for folder in sorted(out.glob(_folder(out, name, '*').name)):
             seed = folder.name.rsplit('-', 1)[1]
-            if not seed.isdigit() or folder!=_folder(out, name, seed) or not (folder/'judged.json').exists(): continue
-            of,e = dict(recipe=name, seed=int(seed)),json.loads((folder/'judged.json').read_text(encoding='utf-8'))
-            if 'failed' in e: failed.append(of); continue
-            m,r = json.loads((folder/'metrics.json').read_text(encoding='utf-8')),load_recipe(folder)
-            minutes = m['ms_per_pair']*m['pairs_per_epoch']*(r.epochs+r.decay_epochs)/60e3 if m['ms_per_pair'] else np.nan
-            for o in e['table']:
-                d,said = o['direction'],e['checks'][o['direction']]
-                scores = dict(direction=d, kid=o['kid'], frechet=o['frechet'])
-                if o['images']==d: rows.append(dict(of, **scores, taken=said['taken for the target, %'], cycle=said['cycle error, % of the range'], minutes=minutes))
-                else:
-                    k = 'untranslated' if 'untranslated' in o['images'] else 'real'
-                    floors[k,d] = dict(recipe=k, **scores, taken=said[f'the same, {k}, %'])
+            its_own = seed.isdigit() and folder==_folder(out, name, seed)
+            if its_own and (folder/'judged.json').exists(): yield name,int(seed),folder
+
+def _scores(judged):
+    "Of each direction, 'real', 'untranslated' and 'translated' images with their scores"
+    for o in judged['table']:
+        d,checks = o['direction'],judged['checks'][o['direction']]
+        images = 'translated' if o['images']==d else 'untranslated' if 'untranslated' in o['images'] else 'real'
+        taken = 'taken for the target, %' if images=='translated' else f'the same, {images}, %'
+        row = dict(direction=d, kid=o['kid'], frechet=o['frechet'], taken=checks[taken])
+        if images=='translated': row['cycle'] = checks['cycle error, % of the range']
+        yield images,row
+
+def _minutes(folder):
+    "Minutes that a run's training took"
+    m,r = _read(folder/'metrics.json'),load_recipe(folder)
+    if not m['ms_per_pair']: return np.nan
+    return m['ms_per_pair']*m['pairs_per_epoch']*(r.epochs+r.decay_epochs)/60e3
+
+# %% ../../nbs/run/07_study.ipynb #4df141c1
+def study_rows(
+    out:Path|str, # Folder of a study
+)->pd.DataFrame: # `recipe`, `seed`, `direction`, `kid` (× 1000), `frechet`, `taken`, `cycle` (%), `minutes` of training
+    """Scores of each finished run in each direction, after those of real and untranslated images
+
+    A run that failed has no scores. `minutes` include checkpoints and pictures, which UPIT doesn't make.
+    """
+    out,floors,rows,failed = Path(out),{},[],[]
+    if not (out/'study.json').exists(): raise FileNotFoundError(f"`{out}` holds no study: it has no `study.json`")
+    for name,seed,folder in _finished(out):
+        run,judged = dict(recipe=name, seed=seed),_read(folder/'judged.json')
+        if 'failed' in judged: failed.append(run)
+        else:
+            for images,row in _scores(judged):
+                if images=='translated': rows.append(dict(run, **row, minutes=_minutes(folder)))
+                else: floors[images,row['direction']] = dict(recipe=images, **row)
     if not rows: raise ValueError(f"`{out}` holds no finished run yet")
-    rows += [dict(o, direction=d) for o in failed for d in dict.fromkeys(d for _,d in floors)]
+    directions = dict.fromkeys(d for _,d in floors)
+    rows += [dict(run, direction=d) for run in failed for d in directions]
     return pd.DataFrame([floors[k] for k in sorted(floors)] + rows)
 
+# %% ../../nbs/run/07_study.ipynb #acd8a81d
 def study_table(
     rows:pd.DataFrame, # From `study_rows`
-)->pd.DataFrame: # Index: direction and recipe; `runs` that came to an end, `failed` ones if there are any, and means over those; `kid_sd` and `frechet_sd` are standard deviations over seeds
+)->pd.DataFrame: # By direction and recipe: finished `runs`, any `failed` ones, means; deviations `kid_sd`, `frechet_sd`
     "Means over the seeds, and their spread"
     g = rows.sort_values('direction', kind='stable').groupby(['direction','recipe'], sort=False)
     res = g[['kid','frechet','taken','cycle','minutes']].mean()
     for k in ('frechet','kid'): res.insert(list(res).index(k)+1, f'{k}_sd', g[k].std())
     runs = g['cycle'].count()
-    if (failed := g['seed'].count()-runs).any(): res.insert(0, 'failed', failed)
+    failed = g['seed'].count()-runs
+    if failed.any(): res.insert(0, 'failed', failed)
     res.insert(0, 'runs', runs)
     return res
+
+# %% ../../nbs/run/07_study.ipynb #f429f418
+def _draw_runs(ax, rows, names):
+    "A dot for each run, and a stroke for the mean of its recipe"
+    for i,name in enumerate(names):
+        kid = rows.kid[rows.recipe==name].dropna()
+        if kid.empty: continue
+        ax.plot(kid, [i]*len(kid), 'o', c='C1' if name==Upit.name else 'C0', alpha=.6)
+        ax.plot([kid.mean()]*2, [i-.3,i+.3], c='k')
+
+def _draw_floors(ax, rows):
+    "Lines for real and untranslated images"
+    for name,style,side in (('real','-','right'),('untranslated',':','left')):
+        kid = rows.kid[rows.recipe==name].iloc[0]
+        ax.axvline(kid, c='k', ls=style, lw=.8)
+        ax.text(kid, -.75, name, ha=side, fontsize=8)
 
 def show_study(
     rows:pd.DataFrame, # From `study_rows`
 )->plt.Figure:
-    "Each run's kernel distance, a dot, and the mean of its recipe, a stroke, beside real and untranslated images"
+    "Plot each run's kernel distance beside those of real and untranslated images"
     directions,names = rows.direction.unique(),[o for o in rows.recipe.unique() if o not in ('real','untranslated')]
-    fig,axes = plt.subplots(1, len(directions), figsize=(9, .9+.36*len(names)), sharey=True, layout='constrained')
-    for ax,d in zip(np.atleast_1d(axes), directions):
-        here = rows[rows.direction==d].groupby('recipe')['kid']
-        for i,name in enumerate(names):
-            if name not in here.groups: continue
-            v = here.get_group(name).dropna().values
-            if not len(v): continue
-            ax.plot(v, [i]*len(v), 'o', c='C0' if name!=Upit.name else 'C1', alpha=.6); ax.plot([v.mean()]*2, [i-.3,i+.3], c='k')
-        for k,style,ha in (('real','-','right'),('untranslated',':','left')): ax.axvline(here.get_group(k).iloc[0], c='k', ls=style, lw=.8); ax.text(here.get_group(k).iloc[0], -.75, k, ha=ha, fontsize=8)
-        ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names)-.5,-.6), xlabel=f'KID × 1000, {d}'); ax.spines[['top','right']].set_visible(False)
+    size = 9,.9+.36*len(names)
+    fig,axes = plt.subplots(1, len(directions), figsize=size, sharey=True, layout='constrained', squeeze=False)
+    for ax,d in zip(axes[0], directions):
+        here = rows[rows.direction==d]
+        _draw_runs(ax, here, names)
+        _draw_floors(ax, here)
+        ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names)-.5,-.6), xlabel=f'KID × 1000, {d}')
+        ax.spines[['top','right']].set_visible(False)
     return fig
 
+# %% ../../nbs/run/07_study.ipynb #cd6f9ffe
 def save_study(
     rows:pd.DataFrame, # From `study_rows`
     out:Path|str, # Folder of the study
 )->Path: # `out`
-    "`study.csv`, which is `rows`, and `study.png`"
+    "Write `rows` to `study.csv`, and their picture to `study.png`"
     with whole_file(Path(out)/'study.csv') as part: rows.to_csv(part, index=False)
     show_study(rows)
     save_figure(Path(out)/'study.png', 130)
     return Path(out)
+
+# %% ../../nbs/run/07_study.ipynb #c4cde6dd
+def named_study(
+    name:str, # In `STUDIES`
+    out:Path|str, # Folder of the study
+    seeds:int=3, # Runs of each recipe
+    upit:bool=True, # Train UPIT, too?
+    device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
+    started:Callable=None, # As for `run_study`
+    **changes # Settings that replace those of all recipes, see `Recipe`
+)->pd.DataFrame: # See `study_rows`
+    "Run a study of `STUDIES`, and save its table and picture in `out`"
+    check_choice('name', name, tuple(STUDIES))
+    recipes = {k: replace(o, **changes) for k,o in STUDIES[name].items()}
+    rows = run_study(recipes, out, seeds, upit, device, started)
+    save_study(rows, out)
+    return rows
