@@ -78,8 +78,8 @@ _FORMATS = dict(                                         # Format → module of 
     safetensors=('export', 'Load it with `Translator.load({out!r})`.'),
     torchscript=('export', 'Load it with `torch.jit.load`, or in C++ with libtorch.'),
     web=('web', 'Look at it: python -m http.server -d {out}, then open http://localhost:8000'),
-    space=('app', 'Try it: python {out}/app.py. Push the folder to a Hugging Face Space to publish it.'))
-_FORMATS['lambda'] = 'serverless','Build and deploy it as {out}/README.md says.'
+    space=('deploy', 'Try it: python {out}/app.py. Push the folder to a Hugging Face Space to publish it.'))
+_FORMATS['lambda'] = 'deploy','Build and deploy it as {out}/README.md says.'
 
 _dtype = 'Of the weights: float32, float16, or int8, which makes ONNX twice as fast on a CPU; by default the format decides'
 _export = 'Folder to make; if left out, a new one beside the model, or in `yosemite/` here for the one of that name'

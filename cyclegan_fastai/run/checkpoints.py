@@ -13,7 +13,7 @@ from ..core.disk import *
 from ..game.terms import any_rank
 from ..game.gamelearner import CountEpochs,DamagedFile
 from ..game.learner import *
-from ..measure.evaluation import yardstick
+from ..measure.yardstick import yardstick
 
 # %% auto #0
 __all__ = ['Stopped', 'KeepRun', 'load_last', 'noted_signals']

@@ -29,6 +29,7 @@ from ..watch.alarms import Alarms
 from ..measure.features import get_features
 from ..measure.truth import has_truth,truth_scores
 from ..measure.evaluation import *
+from ..measure.splits import split_distances
 from .recipe import *
 from .checkpoints import *
 
