@@ -71,7 +71,7 @@ def dcgan_generator(
     sizes = halvings(size)[::-1]
     width = [nf >> i for i in range(len(sizes)-1)]
     if min(width, default=1)<1: raise ValueError(
-        f"`nf` is too small for {len(sizes)} layers, got {nf}: pass `nf={2**(len(width)-1)}` or more, as each halves it")
+        f"`nf` is too small for {len(sizes)} layers, got {nf}: each halves it, so pass `nf={2**(len(width)-1)}`")
     up = lambda a,b,s,bias=True: nn.ConvTranspose2d(a, b, _ks(s), stride=2, padding=1, bias=bias)
     norms = lambda n: [norm(n)] if norm else []
     first = nn.ConvTranspose2d(n_in, nf, sizes[0], bias=not norm)

@@ -8,7 +8,7 @@ import re,subprocess,tempfile
 from collections.abc import Callable
 from contextlib import contextmanager,suppress
 from fractions import Fraction
-from itertools import count,islice,product
+from itertools import count,islice
 from pathlib import Path
 
 import numpy as np
@@ -169,7 +169,7 @@ def _along(n):
 def _cutter(h, w, pixels):
     "A function that cuts random pieces out of a frame, each in the middle of its neighbourhood"
     (ys,h),(xs,w) = [_along(-(-n//8)*8 if n>8 else 16) for n in (h,w)]
-    rng,cells = np.random.default_rng(0),list(product(ys, xs))
+    rng,cells = np.random.default_rng(0),[(y,x) for y in ys for x in xs]
     deck = (o for _ in count() for o in rng.permutation(cells))                     # each piece equally often
     k = min(len(cells), max(1, pixels//(4*h*w)))                                    # pieces a frame
     def cut(frame):
