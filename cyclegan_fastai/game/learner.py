@@ -107,7 +107,7 @@ def _translator(learn, game, device=None, convert=noop):
 
 @patch
 def predict(self:CycleGANLearner,
-    image, # Path, PIL image, array or tensor; (h, w, 3), (3, h, w) or (h, w), floats in [0, 1] or integers in [0, 255]
+    image, # Path, PIL image, array or tensor: (h, w, 3), (3, h, w), (h, w); in [0, 1], integers to 255
     to:str|None=None, # Name of the domain to translate to; B
     size:int|None=None, # Pixels of the shorter side; the training size, or the image's own if the `dls` have none
 )->PILImage: # Same proportions
