@@ -123,7 +123,8 @@ class CycleGAN(Game):
         for k,v in lambdas.items(): check_number(f'lambda_{k}', v)
         weights = dict(adversarial=1., **lambdas, critic=.5)
         super().__init__(['generator_a2b','generator_b2a'], ['critic_a','critic_b'], weights)
-        self.generator_a2b,self.generator_b2a,self.critic_a,self.critic_b = generator_a2b,generator_b2a,critic_a,critic_b
+        self.generator_a2b,self.generator_b2a = generator_a2b,generator_b2a
+        self.critic_a,self.critic_b = critic_a,critic_b
         self.adversarial = check_form(adversarial)
 
 # %% ../../nbs/game/00_game.ipynb #d1d92dad-2

@@ -64,9 +64,9 @@ def cyclegan_learner(
     lambda_consistency:float|Callable=0., # Weight of the critics' consistency terms, likewise; Zhang et al. 2019 has 10
     **kwargs
 )->CycleGANLearner:
-    "Make a learner for unpaired translation, with the networks and losses of Zhu et al. 2017, arXiv 1703.10593"
-    if getattr(dls, 'n_inp', 0)!=2: raise TypeError("`dls` must give batches of two images, `(real_a, real_b)`: make it with "
-        "`UnpairedDataLoaders` or `UnpairedBlock`; where loaders of your own give pairs, say so with `dls.n_inp = 2`")
+    "Make a learner for unpaired translation, with networks and losses of Zhu et al. 2017, arXiv 1703.10593"
+    if getattr(dls, 'n_inp', 0)!=2: raise TypeError("`dls` must give batches of two images, `(real_a, real_b)`: "
+        "make it with `UnpairedDataLoaders` or `UnpairedBlock`; if loaders of your own give pairs, set `dls.n_inp = 2`")
     lambdas = dict(cycle=lambda_cycle, identity=lambda_identity, consistency=lambda_consistency)
     schedules = {k:f for k,f in lambdas.items() if callable(f)}
     start = {f'lambda_{k}': _begin(k, f) if callable(f) else f for k,f in lambdas.items()}
@@ -107,7 +107,7 @@ def _translator(learn, game, device=None, convert=noop):
 
 @patch
 def predict(self:CycleGANLearner,
-    image, # Path, PIL image, array or tensor; (h, w, 3), (3, h, w) or (h, w), floats in [0, 1] or integers in [0, 255]
+    image, # Path, PIL image, array or tensor: (h, w, 3), (3, h, w), (h, w); in [0, 1], integers to 255
     to:str|None=None, # Name of the domain to translate to; B
     size:int|None=None, # Pixels of the shorter side; the training size, or the image's own if the `dls` have none
 )->PILImage: # Same proportions
