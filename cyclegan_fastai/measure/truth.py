@@ -5,17 +5,18 @@
 # %% ../../nbs/measure/02_truth.ipynb #e2b9b9d5
 from __future__ import annotations
 from fastai.vision.all import *
-from ..core.checks import *
+from ..core.checks import check_callable,check_path,check_whole
+from ..data.files import UnpairedFiles,find_unpaired,image_files
 from ..data.unpaired import load_images
-from ..data.files import *
 
 # %% auto #0
 __all__ = ['psnr', 'ssim', 'color_error', 'affine_colors', 'histogram_colors', 'has_truth', 'truth_scores']
 
 # %% ../../nbs/measure/02_truth.ipynb #002f72c8
 def _check_alike(images, truth, least=1):
-    if images.shape!=truth.shape or images.ndim!=4 or min(images.shape[2:])<least: raise ValueError(
-        f"`images` and `truth` must be of the same shape, (n, c, h, w), at least {least} pixels a side, got {tuple(images.shape)} and {tuple(truth.shape)}: resize them")
+    a,b = tuple(images.shape),tuple(truth.shape)
+    if a!=b or len(a)!=4 or min(a[2:])<least: raise ValueError("`images` and `truth` must be of the same shape, "
+        f"(n, c, h, w), at least {least} pixels a side, got {a} and {b}: resize them")
 
 def psnr(
     images:Tensor, # (n, c, h, w), in [-1, 1]
@@ -44,7 +45,7 @@ def color_error(
 
 # %% ../../nbs/measure/02_truth.ipynb #d02e7230
 def _root(m, power):
-    "A power of a symmetric positive matrix"
+    "Power of a symmetric positive matrix"
     w,v = torch.linalg.eigh(m)
     return v @ torch.diag(w.clamp_min(1e-8)**power) @ v.T
 
@@ -66,40 +67,57 @@ def histogram_colors(
 )->Callable: # (n, 3, h, w) → the same shape
     "Colour map that matches the histogram of each channel"
     pos = np.linspace(0, 1, n_bins)
-    q = [[np.quantile(o[:,c].numpy(), pos) for c in range(3)] for o in (source,target)]
-    def f(x): return torch.stack([tensor(np.interp(x[:,c].numpy(), q[0][c], q[1][c])).float() for c in range(3)], 1)
+    quantiles = [[np.quantile(o[:,c].numpy(), pos) for o in (source,target)] for c in range(3)]
+    def f(x):
+        channels = [np.interp(x[:,c].numpy(), *quantiles[c]) for c in range(3)]
+        return torch.stack([tensor(o).float() for o in channels], 1)
     return f
 
 # %% ../../nbs/measure/02_truth.ipynb #2dd51270
 def has_truth(
-    path:Path|str, # A data set's folder
+    path:Path|str, # Folder of a data set
 )->bool:
     "Whether each test image has its true counterpart, in `truthA` and `truthB`"
     return all((Path(path)/o).is_dir() for o in ('truthA','truthB','testA','testB'))
 
-def truth_scores(
-    a2b:Callable, # Images of A, (n, 3, h, w) in [-1, 1] → of B, the same shape
-    b2a:Callable, # The way back
-    path:Path|str, # A data set's folder with `truthA` and `truthB`
-    size:int=64, # Pixels a side
-    domains:tuple=('A','B'), # What the domains are called
-    files:UnpairedFiles|None=None, # Which of its files; all
-    truth:tuple=('truthA','truthB'), # Folders of what is true in A and in B; ('testA','testB') where test images are pairs, as in `facades`
-)->pd.DataFrame: # Mean `psnr` (dB), `ssim` and `color` error (levels) of each direction and method
-    "Compare with the truth: the image left as it is, the better global colour map, and the model"
-    if not isinstance(truth, (tuple,list)) or len(truth)!=2: raise ValueError(f"`truth` must be two folders' names, such as ('truthA','truthB'), got {truth!r}")
+def _check_truth(truth, path, a2b, b2a, size):
+    if not isinstance(truth, (tuple,list)) or len(truth)!=2: raise ValueError("`truth` must be two folders' names, "
+        f"such as ('truthA','truthB'), got {truth!r}")
     check_path('path', path)
     for k,o in dict(a2b=a2b, b2a=b2a).items(): check_callable(k, o, 'learn.model.generator_a2b')
     check_whole('size', size, 11, 8192)
-    if not all((Path(path)/o).is_dir() for o in truth): raise ValueError(f"`{path}` has no {' and '.join(f'`{o}`' for o in truth)} "
-        "beside its test images: scores against the truth need them (`seasons` writes them)")
-    files,rows,(true_a,true_b) = files or find_unpaired(path),[],({o.stem: o for o in image_files(Path(path)/k)} for k in truth)
+    if not all((Path(path)/o).is_dir() for o in truth):
+        names = ' and '.join(f'`{o}`' for o in truth)
+        raise ValueError(f"`{path}` has no {names} beside its test images: scores against the truth need them "
+            "(`seasons` writes them)")
+
+# %% ../../nbs/measure/02_truth.ipynb #f2f7ffc9
+def _score_direction(name, tests, truths, model, source, target, size):
+    "Rows of `truth_scores` for one direction"
+    true_of = {o.stem: o for o in truths}
+    lost = [o.name for o in tests if o.stem not in true_of]
+    if lost: raise ValueError(f"`truth` of {name} lacks {lost[:3]}: each test image needs its own")
+    real,true = load_images(tests, size),load_images([true_of[o.stem] for o in tests], size)
+    colors = [f(source, target)(real) for f in (affine_colors, histogram_colors)]
+    best = max(colors, key=lambda o: psnr(o, true).mean())
+    def row(method, made):
+        scores = {f.__name__: f(made, true).mean().item() for f in (psnr, ssim)}
+        return dict(direction=name, method=method, **scores, color=color_error(made, true).mean().item(), n=len(real))
+    return [row('untranslated', real), row('colour transfer', best), row('CycleGAN', model(real))]
+
+def truth_scores(
+    a2b:Callable, # Images of A, (n, 3, h, w) in [-1, 1] → of B, the same shape
+    b2a:Callable, # Images of B → of A
+    path:Path|str, # Folder of a data set with `truthA` and `truthB`
+    size:int=64, # Pixels a side
+    domains:tuple=('A','B'), # Names of the domains
+    files:UnpairedFiles|None=None, # Files of the data set to use; all
+    truth:tuple=('truthA','truthB'), # Folders of true images of A and of B; ('testA','testB') for pairs as in `facades`
+)->pd.DataFrame: # Mean `psnr` (dB), `ssim` and `color` error (levels) of each direction and method
+    "Compare with the truth: the image as it is, the better global colour map, and the model"
+    _check_truth(truth, path, a2b, b2a, size)
+    files,(true_a,true_b) = files or find_unpaired(path),(image_files(Path(path)/o) for o in truth)
     train_a,train_b = load_images(files.train_a, size),load_images(files.train_b, size)
-    (a,b),ab,ba = domains,(train_a,train_b),(train_b,train_a)
-    for name,tests,truths,model,trains in ((f'{a} → {b}', files.valid_a, true_b, a2b, ab), (f'{b} → {a}', files.valid_b, true_a, b2a, ba)):
-        if lost := [o.name for o in tests if o.stem not in truths]: raise ValueError(f"`truth` of {name} lacks {lost[:3]}: each test image needs its own")
-        real,true = load_images(tests, size),load_images([truths[o.stem] for o in tests], size)
-        colors = [f(*trains)(real) for f in (affine_colors, histogram_colors)]
-        made = {'untranslated': real, 'colour transfer': max(colors, key=lambda o: psnr(o, true).mean()), 'CycleGAN': model(real)}
-        rows += [(name, k, *(f(o, true).mean().item() for f in (psnr, ssim, color_error)), len(real)) for k,o in made.items()]
-    return pd.DataFrame(rows, columns=['direction','method','psnr','ssim','color','n'])
+    a,b = domains
+    rows = _score_direction(f'{a} → {b}', files.valid_a, true_b, a2b, train_a, train_b, size)
+    return pd.DataFrame(rows + _score_direction(f'{b} → {a}', files.valid_b, true_a, b2a, train_b, train_a, size))
