@@ -84,9 +84,7 @@ def _new_folder(stem):
 # %% ../../nbs/cli/04_main.ipynb #a4a7dea5
 def _changed(named, settings):
     "The recipe that the options ask for"
-    data = settings.get('data')
-    base = named or (QUICK if data in (None, 'seasons') else PAPER)
-    if data is not None: base = replace(base, data=data)
+    base = named or (QUICK if settings.get('data', 'seasons')=='seasons' else PAPER)
     if 'fast' in settings and not base.fast: base = faster(base, settings.get('bs'))
     return replace(base, **settings)
 
