@@ -14,9 +14,12 @@ def pytest_pycollect_makeitem(collector, name, obj):
     if inspect.isfunction(obj) and name.startswith('test') and obj.__module__!=collector.obj.__name__: return []
 
 def pytest_collection_modifyitems(items):
-    "What takes longest begins first: the notebooks, and the docs site"
-    first = ['test_project.py','test_docs.py','test_long.py','test_distributed.py','test_faults.py']
-    items.sort(key=lambda o: first.index(o.path.name) if o.path.name in first else len(first))
+    "A process takes a file at a time, but of the notebooks a part; what takes longest begins first"
+    first = ['test_notebooks_run','test_docs.py','test_long.py','test_distributed.py','test_faults.py']
+    def group(o): return o.name if o.name.startswith('test_notebooks_run') else o.path.name
+    for o in items: o.add_marker(pytest.mark.xdist_group(group(o)))
+    place = lambda o: next((i for i,k in enumerate(first) if group(o).startswith(k)), len(first))
+    items.sort(key=place)
 
 @pytest.fixture(autouse=True)
 def seeded():

@@ -22,20 +22,23 @@ def as_argument(
     return f'{name}={value:g}' if isinstance(value, float) else f'{name}={value!r}'
 
 class OptionError(ValueError):
-    "A wrong argument; the message may name another one to pass, as `as_argument` writes it"
+    "A wrong argument; `str` says what to pass instead in words for Python, `worded` for another surface"
     def __init__(self,
-        message:str, # In words for Python
-        name:str|None=None, # Argument that the message is about
-        value=None, # What to pass for it instead
+        problem:str, # What is wrong
+        name:str|None=None, # Argument that it is about
+        value=None, # What to pass for it instead; None: nothing to suggest
+        way:str=': pass {}', # How the message goes on; the argument takes the place of {}
     ):
-        super().__init__(message)
-        self.name,self.value = name,value
+        super().__init__(problem, name, value, way)
+        self.problem,self.name,self.value,self.way = problem,name,value,way
 
     def worded(self,
-        option:Callable, # `(name, value)` → the same as `as_argument`, in words for another surface
+        option:Callable, # `(name, value)` → what to pass, such as '--size 64'
     )->str:
-        "The message for another surface than Python"
-        return str(self).replace(f'`{as_argument(self.name, self.value)}`', f'`{option(self.name, self.value)}`')
+        "The message in the words of a surface"
+        return self.problem + ('' if self.value is None else self.way.format(f'`{option(self.name, self.value)}`'))
+
+    def __str__(self): return self.worded(as_argument)
 
 # %% ../../nbs/core/00_checks.ipynb #3de2ba65
 def _shown(x, most=60):
@@ -55,8 +58,8 @@ def check_whole(
     too_large = high is not None and isinstance(value, Real) and value>high
     rule = f'≥ {low}' if high is None else f'≥ {low} and ≤ {high}'
     end,more = (high,'less') if too_large else (low,'more')
-    way = f'pass `{as_argument(name, end)}` or {more}'
-    raise OptionError(f"`{name}` must be a whole number {rule}, got {_shown(value)}: {way}", name, end)
+    problem = f"`{name}` must be a whole number {rule}, got {_shown(value)}"
+    raise OptionError(problem, name, end, f': pass {{}} or {more}')
 
 def check_multiple(
     name:str, # Of the argument
@@ -66,11 +69,11 @@ def check_multiple(
     high:int|None=None, # Greatest value allowed, likewise; None: any
 )->int: # `value`
     "Raise `OptionError` unless `value` is a whole multiple of `of`, from `low` to `high`"
-    value = check_whole(name, value, low, high)
-    below = value//of*of
-    if value==below: return value
-    way = f'pass `{as_argument(name, below)}` or {below+of}'
-    raise OptionError(f"`{name}` must be a multiple of {of}, got {value}: {way}", name, below)
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if whole and value%of==0 and low<=value and (high is None or value<=high): return int(value)
+    near = min(max(value//of*of if whole else low, low), (value if whole else low) if high is None else high-of)
+    rule = f'a multiple of {of} and at least {low}' + ('' if high is None else f' and at most {high}')
+    raise OptionError(f"`{name}` must be {rule}, got {_shown(value)}", name, near, f': pass {{}} or {near+of}')
 
 # %% ../../nbs/core/00_checks.ipynb #a5627d92
 def check_number(
@@ -84,8 +87,7 @@ def check_number(
     try: x = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     except OverflowError: x = math.nan                                              # an integer of 400 digits
     if (low<x if within[0]=='(' else low<=x) and (x<high if within[-1]==')' else x<=high): return x
-    way = f'pass one, such as `{as_argument(name, such_as)}`'
-    raise OptionError(f"`{name}` must be a number in {within}, got {_shown(value)}: {way}", name, such_as)
+    raise OptionError(f"`{name}` must be a number in {within}, got {_shown(value)}", name, such_as, ': pass one, such as {}')
 
 # %% ../../nbs/core/00_checks.ipynb #311fa9d8
 def check_choice(

@@ -25,7 +25,7 @@ def open_image(
 )->PILImage: # RGB, turned upright by its EXIF tag
     "Open a photograph; raise `DamagedImage`, naming the file, if that fails"
     try: return PILImage(to_rgb(open_photo(fn, draft)))
-    except DamagedImage as e: raise DamagedImage(f"{e}, or pass `damaged='skip'`", 'damaged', 'skip') from None
+    except DamagedImage as e: raise DamagedImage(str(e), 'damaged', 'skip', ', or pass {}') from None
 
 # %% ../../nbs/data/00_files.ipynb #fff440ff
 def _files_below(folder, endings):
@@ -165,7 +165,7 @@ def each_file(
 def _inspect(fn, draft=None):
     "Digest of the pixels of `fn`, or what is wrong with it"
     try: im = open_image(fn, draft=draft)
-    except (OSError, ValueError) as e: return None,str(e)
+    except (OSError, ValueError) as e: return None,getattr(e, 'problem', str(e))
     return hashlib.sha256(str(im.size).encode()+im.tobytes()).hexdigest(),''
 
 def inspect_images(

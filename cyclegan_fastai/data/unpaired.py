@@ -152,12 +152,6 @@ def load_images(
     return torch.stack(images).permute(0,3,1,2)/127.5 - 1
 
 # %% ../../nbs/data/03_unpaired.ipynb #f6e05b18
-def _check_size(size):
-    "Check `size` against the critic's strides"
-    if isinstance(size, int) and (size<24 or size%4): raise ValueError(
-        f"`size` must be a multiple of 4 and at least 24, got {size}: pass {max(24, round(size/4)*4)}")
-    return check_whole('size', size, 24, 8192)
-
 def _check_load(load, size):
     "Check `load` against `size`; None means an eighth more, as the original's 286 for 256"
     load = check_whole('load', round(size*1.125) if load is None else load, 1, 16384)
@@ -175,7 +169,7 @@ def UnpairedBlock(
     method:str='squish', # How to make a square: 'squish', 'crop' or 'pad'
 )->TransformBlock: # Images leave as float in [-1, 1]
     "One image of one of two domains; its loader makes the pairs"
-    load = _check_load(load, _check_size(size))
+    load = _check_load(load, check_multiple('size', size, 4, 24, 8192))
     check_callable('domain_func', domain_func, 'parent_label')
     if aug_tfms is None: aug_tfms = unpaired_tfms()
     if not (isinstance(aug_tfms, (list,tuple)) and all(map(callable, aug_tfms))): raise ValueError(
@@ -199,8 +193,7 @@ def _decodable(files, damaged):
     bad = {fn: error for fn,(_,error) in zip(fns, inspect_images(fns, draft=64)) if error}
     if not bad: return files
     def first_five(texts): return [*texts][:5] + ([f'and {len(bad)-5} more'] if len(bad)>5 else [])
-    if damaged=='error': raise DamagedImage(
-        '\n'.join(first_five(bad.values())), 'damaged', 'skip')
+    if damaged=='error': raise DamagedImage('\n'.join(first_five(bad.values())), 'damaged', 'skip', ', or pass {}')
     warn(f"{len(bad)} damaged files are skipped: {', '.join(first_five(map(str, bad)))}")
     return files.without(bad)
 

@@ -69,8 +69,7 @@ def to_pixels(
 # %% ../../nbs/use/00_tiles.ipynb #15b450b4
 def _check_pixels(x, whole, tile):
     check_whole('whole', whole)
-    if check_whole('tile', tile, 64)%4: raise ValueError(
-        f"`tile` must be a multiple of 4 and at least 64, got {tile}: pass {tile//4*4}")
+    check_multiple('tile', tile, 4, 64)
     if getattr(x, 'dtype', None)!=np.uint8 or x.ndim!=4 or x.shape[3]!=3 or not x.size: raise ValueError(
         f"`x` must be images, (n, h, w, 3), of bytes, got {getattr(x, 'dtype', type(x).__name__)}"
         f"{getattr(x, 'shape', '')}: pass one image as `x[None]`")

@@ -54,8 +54,7 @@ def _translate_batch(t, engine, images):
 def _check_limits(size, about, whole, tile):
     if size is not None: check_whole('size', size)
     check_whole('whole', whole)
-    if check_whole('tile', tile, 64)%4: raise ValueError(
-        f"`tile` must be a multiple of 4 and at least 64, got {tile}: pass {tile//4*4}")
+    check_multiple('tile', tile, 4, 64)
     if not isinstance(about, (dict,type(None))): raise ValueError(
         f"`about` must be a dict of numbers and text, got {type(about).__name__}")
 
