@@ -81,7 +81,7 @@ _FORMATS = dict(                                         # Format → module of 
     space=('deploy', 'Try it: python {out}/app.py. Push the folder to a Hugging Face Space to publish it.'))
 _FORMATS['lambda'] = 'deploy','Build and deploy it as {out}/README.md says.'
 
-_dtype = 'Of the weights: float32, float16, or int8, which makes ONNX twice as fast on a CPU; by default the format decides'
+_dtype = 'Of the weights: float32, float16, or int8, which makes ONNX twice as fast on a CPU; the format has a default'
 _export = 'Folder to make; if left out, a new one beside the model, or in `yosemite/` here for the one of that name'
 
 # %% ../../nbs/cli/02_model.ipynb #677a3669
