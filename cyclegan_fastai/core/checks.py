@@ -87,7 +87,8 @@ def check_number(
     try: x = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     except OverflowError: x = math.nan                                              # an integer of 400 digits
     if (low<x if within[0]=='(' else low<=x) and (x<high if within[-1]==')' else x<=high): return x
-    raise OptionError(f"`{name}` must be a number in {within}, got {_shown(value)}", name, such_as, ': pass one, such as {}')
+    problem = f"`{name}` must be a number in {within}, got {_shown(value)}"
+    raise OptionError(problem, name, such_as, ': pass one, such as {}')
 
 # %% ../../nbs/core/00_checks.ipynb #311fa9d8
 def check_choice(

@@ -66,6 +66,12 @@ class RankDL(DistributedDL):
         if self.train: idxs = (idxs*self.world_size)[:self.n*self.world_size]
         return idxs[self.rank::self.world_size]
 
+# %% ../../nbs/game/08_distributed.ipynb #40d96718
+def _sum_ranks(metrics):
+    "Sum totals and counts of fastai's mean metrics over all ranks"
+    for o in metrics:
+        if hasattr(o, 'total'): o.total,o.count = rank_sums({'': (o.total, o.count)})['']
+
 # %% ../../nbs/game/08_distributed.ipynb #67f9b0e2
 class RankTrainer(DistributedTrainer):
     "fastai's `DistributedTrainer`, for a game"
@@ -104,14 +110,10 @@ class RankTrainer(DistributedTrainer):
         super().before_validate()
         self.learn.model = get_model(self.model)
 
-    def after_train(self): self._sum(self.recorder._train_mets)
+    def after_train(self): _sum_ranks(self.recorder._train_mets)
     def after_validate(self):
         self.learn.model = getattr(self, 'wrapped', None) or self.model
-        if not hasattr(self, 'gather_preds'): self._sum(self.recorder._valid_mets)
-
-    def _sum(self, metrics):
-        for o in metrics:
-            if hasattr(o, 'total'): o.total,o.count = rank_sums({'': (o.total, o.count)})['']
+        if not hasattr(self, 'gather_preds'): _sum_ranks(self.recorder._valid_mets)
 
     def after_fit(self):
         super().after_fit()

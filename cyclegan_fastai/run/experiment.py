@@ -17,7 +17,6 @@ from ..data.download import DATASETS,untar_unpaired
 from ..data.seasons import seasons
 from ..data.show import save_figure
 from ..data.unpaired import UnpairedDataLoaders
-from ..game.game import CycleGAN
 from ..game.terms import gathered
 from ..game.gamelearner import load_game
 from ..game.learner import *
@@ -66,7 +65,7 @@ def recipe_dls(
 # %% ../../nbs/run/02_experiment.ipynb #96241cf0
 def recipe_game(
     recipe:Recipe, # What was or will be trained
-)->CycleGAN: # On the CPU, initialised
+)->nn.Module: # A `CycleGAN` on the CPU, initialised
     "Make the networks and losses of a recipe"
     game = cyclegan_game(**game_args(recipe))
     if recipe.deterministic: mirror_pads(game)
@@ -237,8 +236,7 @@ def evaluate_run(
     run = Path(run)
     if n is not None: check_whole('n', n, 4)
     recipe = load_recipe(run)
-    if not (run/'last.pth').exists(): raise FileNotFoundError(
-        f"`{run}` has no `last.pth` yet: let it train for an epoch")
+    if not (run/'last.pth').exists(): raise FileNotFoundError(f"`{run}` has no `last.pth` yet: let it train for an epoch")
     get_features(features)                                                    # refuse before any work
     dls = recipe_dls(replace(recipe, data=data or recipe.data, damaged='skip'), device)       # with a warning
     game = load_game(run/'last', recipe_game(recipe), dls.device)
