@@ -78,8 +78,8 @@ class Space:
     def __call__(self,
         embedding:FeatureSet, # Features by the same network
     )->FeatureSet:
-        if not self.features.startswith(embedding.features+', '): raise ValueError(
-            f"this space is of {self.features!r}, not of {embedding.features!r}: make another with `Space(embedding)`")
+        if not self.features.startswith(embedding.features+', '): raise ValueError("this space is "
+            f"made of {self.features!r}, not of {embedding.features!r}: make another with `Space(embedding)`")
         return FeatureSet(torch.from_numpy(self.pca.transform(embedding.vectors.numpy())), self.features)
 
 # %% ../../nbs/measure/01_metrics.ipynb #c20f4abc
