@@ -236,7 +236,7 @@ def evaluate_run(
     run = Path(run)
     if n is not None: check_whole('n', n, 4)
     recipe = load_recipe(run)
-    if not (run/'last.pth').exists(): raise FileNotFoundError(f"`{run}` has no `last.pth` yet: let it train for an epoch")
+    if not (run/'last.pth').exists(): raise FileNotFoundError(f"`{run}` has no `last.pth` yet: train for an epoch")
     get_features(features)                                                    # refuse before any work
     dls = recipe_dls(replace(recipe, data=data or recipe.data, damaged='skip'), device)       # with a warning
     game = load_game(run/'last', recipe_game(recipe), dls.device)
