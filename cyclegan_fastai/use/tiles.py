@@ -8,7 +8,7 @@ from collections.abc import Callable,Iterator
 from itertools import product
 
 import numpy as np
-from ..core.checks import check_whole
+from ..core.checks import check_multiple,check_whole
 
 # %% auto #0
 __all__ = ['pad_sides', 'tiles', 'sample_squares', 'to_net', 'to_pixels', 'translate_pixels']
