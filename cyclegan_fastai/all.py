@@ -17,7 +17,11 @@ from .data.digits import *
 from .use.translator import *
 from .game.game import *
 from .game.terms import *
+from .game.pool import *
+from .game.schedule import *
 from .game.training import *
+from .game.averages import *
+from .game.state import *
 from .game.gamelearner import *
 from .game.learner import *
 from .game.guard import *

@@ -25,7 +25,8 @@ from cyclegan_fastai.nets.losses import generator_loss
 from cyclegan_fastai.nets.models import init_gan, patch_critic, resnet_generator
 from cyclegan_fastai.watch.monitor import CriticAccuracy
 from cyclegan_fastai.data.seasons import seasons
-from cyclegan_fastai.game.training import AlternatingTrainer, GeneratorEMA
+from cyclegan_fastai.game.averages import GeneratorEMA
+from cyclegan_fastai.game.training import AlternatingTrainer
 
 # The runs: those of the lesson "When training fails"
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from cyclegan_fastai.run.sides import SIDES, UPIT, Clock, Ours, Plain
+from cyclegan_fastai.run.competitors import SIDES, UPIT, Clock, Ours, Plain
 from cyclegan_fastai.cli.main import app
 from cyclegan_fastai.run.experiment import recipe_dls
 from cyclegan_fastai.run.bench import bench_rates

@@ -69,10 +69,10 @@ def test_no_link_or_picture_is_broken(site, parsed):
 def test_pictures_have_words(parsed): assert not [(o, i) for o,p in parsed.items() for i in p.images if 'alt' not in i]
 
 def test_exported_names_are_documented_with_a_table_and_their_source(site):
-    text = (site/'game'/'training.html').read_text(encoding='utf-8')
+    text = (site/'game'/'pool.html').read_text(encoding='utf-8')
     part = text[text.index('<h3>FakePool'):]
     part = part[:part.index('<h2>')]
-    assert re.search(rf'{re.escape(settings["git_url"])}/blob/{settings["branch"]}/cyclegan_fastai/game/training.py#L\d+', part)
+    assert re.search(rf'{re.escape(settings["git_url"])}/blob/{settings["branch"]}/cyclegan_fastai/game/pool.py#L\d+', part)
     assert re.search(r'<td[^>]*>\s*<p>size</p>\s*</td>', part) and 'Images kept; 0: no history' in part
 
 def test_llms_txt_names_every_page(site):
@@ -116,7 +116,7 @@ def test_search_finds_fakepool(address, browser):
     field = d.find_element(By.NAME, 'q')
     field.send_keys('FakePool'); field.submit()
     found = WebDriverWait(d, 20).until(lambda d: d.find_elements(By.CSS_SELECTOR, '#search-results li a'))
-    assert 'game/training.html' in ' '.join(o.get_attribute('href') for o in found[:5])
+    assert 'game/pool.html' in ' '.join(o.get_attribute('href') for o in found[:5])
 
 def test_light_and_dark(address, browser):
     d = browser()

@@ -6,10 +6,11 @@ import numpy as np, pytest, torch
 import torch.nn.functional as F
 from fastai.callback.schedule import combined_cos
 from fastai.learner import Callback, DataLoader, DataLoaders
-from cyclegan_fastai.run.plain import PlainCycleGAN
+from cyclegan_fastai.run.plain_loop import PlainCycleGAN
 from cyclegan_fastai.game.game import players
 from cyclegan_fastai.game.learner import cyclegan_learner
-from cyclegan_fastai.game.training import AlternatingTrainer, FakePool
+from cyclegan_fastai.game.pool import FakePool
+from cyclegan_fastai.game.training import AlternatingTrainer
 
 SIZE, BS, N = 32, 2, 20
 LR = 2e-4

@@ -3,7 +3,7 @@ import json, os
 from pathlib import Path
 
 import numpy as np, pytest, torch
-from cyclegan_fastai.use.card import model_card
+from cyclegan_fastai.use.model_card import model_card
 from cyclegan_fastai.use.engines import OnnxEngine, TorchEngine
 from cyclegan_fastai.use.export import (check_parity, direction_files, export_onnx, export_safetensors, export_torchscript, load_model,
                                     new_folder, psnr_between)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
 from cyclegan_fastai.cli import main as cli
-from cyclegan_fastai.use.card import model_card
+from cyclegan_fastai.use.model_card import model_card
 from cyclegan_fastai.use.export import load_model
 from cyclegan_fastai.use.translator import Translator, model_files, pretrained_models
 from cyclegan_fastai.data.landscape import Scene, draw_scene

@@ -33,7 +33,7 @@ allowed = { # (file, what) → why
     ('use/export.py', 'torch.jit.load'): 'the file that the lines above have written',
     ('core/device.py', 'importlib.import_module'): '`need`: names of packages, written in our own code',
     ('cli/model.py', 'importlib.import_module'): 'modules of this package, from a table',
-    ('run/sides.py', 'importlib.import_module'): 'three modules of UPIT, from a table'}
+    ('run/competitors.py', 'importlib.import_module'): 'three modules of UPIT, from a table'}
 
 def found(src):
     "(line, what) of each thing in `src` that SECURITY.md says isn't there"

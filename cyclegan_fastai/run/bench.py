@@ -13,7 +13,7 @@ from ..core.device import check_device
 from ..measure.evaluation import *
 from .recipe import *
 from .experiment import recipe_dls
-from .sides import *
+from .competitors import *
 
 # %% auto #0
 __all__ = ['LR_RULES', 'about', 'median_range', 'speed_recipe', 'bench_speed', 'scores_by_direction', 'bench_quality',

@@ -20,7 +20,7 @@ from ..use.translator import Translator
 from ..use.export import export_files
 from .recipe import *
 from .experiment import recipe_dls,run_experiment
-from .sides import *
+from .competitors import *
 from .bench import *
 
 # %% auto #0
@@ -99,7 +99,7 @@ _first_step = """
 import json,sys
 from cyclegan_fastai.run.recipe import Recipe
 from cyclegan_fastai.run.experiment import recipe_learner
-from cyclegan_fastai.run.sides import Clock
+from cyclegan_fastai.run.competitors import Clock
 learn = recipe_learner(Recipe(**json.loads(sys.argv[1])), sys.argv[2], device=sys.argv[3] or None)
 with learn.no_bar(),learn.no_logging(): learn.fit(1, cbs=Clock(1, warm=0))
 """

@@ -14,7 +14,7 @@ from ..data.show import save_figure
 from ..measure.evaluation import evaluate
 from .recipe import *
 from .experiment import *
-from .sides import Upit,now,upit_names
+from .competitors import Upit,now,upit_names
 
 # %% auto #0
 __all__ = ['run_study', 'study_rows', 'study_table', 'show_study', 'save_study', 'named_study']

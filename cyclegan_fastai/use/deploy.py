@@ -14,7 +14,7 @@ from urllib.parse import quote
 from ..core.device import need
 from ..data.landscape import Scene,draw_scene
 from .translator import Translator
-from .card import model_card
+from .model_card import model_card
 from .export import export_files,new_folder
 from .app import draw_examples
 from .serverless import make_event

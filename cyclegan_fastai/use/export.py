@@ -16,7 +16,7 @@ from ..core.device import need
 from .tiles import pad_sides,to_net
 from .engines import OnnxEngine,TorchEngine
 from .translator import Translator,describe
-from .card import model_card
+from .model_card import model_card
 
 # %% auto #0
 __all__ = ['new_folder', 'direction_files', 'check_parity', 'psnr_between', 'export_files', 'load_model', 'export_safetensors',
