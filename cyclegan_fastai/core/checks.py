@@ -72,7 +72,7 @@ def check_multiple(
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if whole and value%of==0 and low<=value and (high is None or value<=high): return int(value)
     near = min(max(value//of*of if whole else low, low), (value if whole else low) if high is None else high-of)
-    rule = f'a multiple of {of} and at least {low}' + ('' if high is None else f' and at most {high}')
+    rule = f'a multiple of {of} and at least {low}' + ('' if high is None else f', at most {high}')
     raise OptionError(f"`{name}` must be {rule}, got {_shown(value)}", name, near, f': pass {{}} or {near+of}')
 
 # %% ../../nbs/core/00_checks.ipynb #a5627d92
