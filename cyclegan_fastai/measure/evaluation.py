@@ -251,7 +251,7 @@ def _plot_scale(ax, directions):
 def show(self:Evaluation,
     max_n:int=10, # Images a row
 )->plt.Figure:
-    "Plot translations from the most to the least convincing, and KID between floor and ceiling"
+    "Plot translations from the most to the least convincing, and the KID of real, untranslated and translated images"
     rows = _ranked(self.directions, max_n)
     height = 36/len(first(rows.values()))
     fig,(top,bottom) = plt.subplots(2, 1, figsize=(9, height+1.8), height_ratios=[height,1.6], layout='constrained')

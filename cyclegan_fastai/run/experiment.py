@@ -119,7 +119,7 @@ def open_run(
     device:str|None=None, # 'cpu', 'cuda' or 'mps'; None: the best available
     workers:int=0, # Processes that decode images; the result doesn't depend on it
 )->CycleGANLearner: # Its `path` is the folder
-    "Make the learner of a run and its folder; refuse before data are drawn or fetched"
+    "Make the learner of a run and its folder; refuse a folder in use before data are drawn or fetched"
     if num_distrib()>1:
         from cyclegan_fastai.game.distributed import join_ranks
         join_ranks(device)

@@ -154,7 +154,7 @@ def hidden_code(
     limit:float=2., # Rise of the round trip's error, in units of the noise; 1: the noise is passed on unchanged
     sd:float=.03, # Standard deviation of the noise, in the range [-1, 1]: 4 of 255 levels
 ): # Direction, rise, bad?, words
-    "The round trip lives on details of the translation that can't be seen"
+    "The way back reconstructs the input from invisible details of the translation"
     for d,source,fake,_ in look.ways(sourced=True):
         back,cycled = getattr(look.game, f'generator_{d[2:]}2{d[:1]}', None),look.play.get(f'cycled_{d[:1]}')
         if back is None or cycled is None: continue
