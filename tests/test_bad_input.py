@@ -286,7 +286,7 @@ vary('TorchEngine', lambda w,net: TorchEngine(net), 'net', [None, 'x', 3], 'PyTo
 px = lambda w,**kw: translate_pixels(w.t.engine(), **{'x': np.zeros((1,80,80,3), np.uint8), 'whole': 4096, **kw})
 vary('translate_pixels', px, 'x', [None, np.zeros((16,16,3), np.uint8), np.zeros((1,16,16,4), np.uint8), np.zeros((0,16,16,3), np.uint8), np.zeros((1,0,0,3), np.uint8), np.zeros((1,16,16,3))], 'x[None]')
 for o in ('whole','tile'): vary('translate_pixels', px, o, [*odd, 0], 'pass')
-vary('translate_pixels', px, 'tile', [66], 'pass 64')
+vary('translate_pixels', px, 'tile', [66], 'tile=64')
 for name,f in dict(export_safetensors=export.export_safetensors, export_onnx=export.export_onnx, export_torchscript=export.export_torchscript, export_web=web.export_web,
                    export_lambda=deploy.export_lambda).items():
     vary(name, lambda w,out,f=f: f(w.t, out), 'out', no_path)

@@ -629,7 +629,7 @@ def test_its_translator_is_a_copy(data, tmp_path):
 def test_a_trusted_pickle_translates(painter):
     from cyclegan_fastai.use.translator import Translator
     painter.export('own.pkl')
-    with pytest.warns(UserWarning, match='runs whatever code'): t = Translator.load(painter.path/'own.pkl', trust=True)
+    with pytest.warns(UserWarning, match='runs any code in it'): t = Translator.load(painter.path/'own.pkl', trust=True)
     assert np.array_equal(t(Image.fromarray(u8), size=32), painter.predict(u8))
 
 @pytest.mark.parametrize('image,to,error,message', [

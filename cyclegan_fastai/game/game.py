@@ -121,7 +121,8 @@ class CycleGAN(Game):
     ):
         lambdas = dict(cycle=lambda_cycle, identity=lambda_identity, consistency=lambda_consistency)
         for k,v in lambdas.items(): check_number(f'lambda_{k}', v)
-        weights = dict(adversarial=1., **lambdas, critic=.5)
+        weights = dict(adversarial=1., cycle=lambda_cycle, identity=lambda_identity, critic=.5)
+        weights['consistency'] = lambda_consistency
         super().__init__(['generator_a2b','generator_b2a'], ['critic_a','critic_b'], weights)
         self.generator_a2b,self.generator_b2a = generator_a2b,generator_b2a
         self.critic_a,self.critic_b = critic_a,critic_b
