@@ -145,7 +145,7 @@ def test_signal_ends_at_a_batch(recipe, straight, tmp_path, number, lost):
         try: cli.main()
         except SystemExit as e: status = e.code
         finally: os._exit(status or 0)
-    for _ in range(1200):
+    for _ in range(6000):
         if (out/'last.pth').exists(): break
         time.sleep(.02)
     os.kill(pid, number)
