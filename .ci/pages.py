@@ -37,9 +37,17 @@ def all_pages():
 def keep_results(run):
     "Keep what `train` and `evaluate` found in the folder `run` as nbs/results.json, for `results`"
     metrics,evaluation = (json.loads((Path(run)/f'{o}.json').read_text(encoding='utf-8')) for o in ('metrics','evaluation'))
-    kept = {k: metrics[k] for k in ('scores','seconds','device','threads','torch','recipe')}
-    text = json.dumps(dict(kept, table=evaluation['table'], features=evaluation['features']), indent=1, ensure_ascii=False)
+    kept = {k: metrics[k] for k in ('scores','device','threads','torch','recipe')}
+    text = json.dumps(dict(kept, table=evaluation['table']), indent=1, ensure_ascii=False)
     (nbs/'results.json').write_text(text+'\n', encoding='utf-8')
+
+def verdict(found):
+    "Whether translations are nearer to real images than untranslated ones are, in every direction, by KID"
+    kid = {(o['direction'], o['images'].split(', ')[-1]): o['kid'] for o in found['table']}
+    nearer = [kid[d,d]<kid[d,'untranslated'] for d,k in kid if k=='untranslated']
+    if all(nearer): return 'By KID, translations are nearer to real images than untranslated ones are.'
+    return ('By KID, translations are still farther from real images than untranslated ones are'
+            + (' in one direction.' if any(nearer) else '.'))
 
 def results():
     "The scores of the first command as a table in Markdown"
@@ -55,11 +63,9 @@ def results():
     lines = [f'| {k} | {" | ".join(cells(*v))} |' for k,v in rows.items()]
     r = found['recipe']
     about = (f'`cyclegan-fastai train` and `evaluate`, seed {r["seed"]}, {found["table"][0]["n"]} drawn test landscapes each way, {r["size"]}×{r["size"]}, '
-             f'{r["epochs"]+r["decay_epochs"]} epochs with batches of {r["bs"]}; {found["seconds"]:.0f} s of training on {found["threads"]} threads of a CPU, '
-             f'torch {found["torch"]}. PSNR against the true landscape in the other season, higher is better; KID × 1000 ± spread over '
-             'subsets, against real training images, lower is better. The colour change is the better of two maps fitted to the training images, '
-             'chosen by the test images. By PSNR the model is best; by KID it is still farther from real images than untranslated ones are: '
-             'the season is right, the texture not yet.')
+             f'{r["epochs"]+r["decay_epochs"]} epochs with batches of {r["bs"]}; {found["threads"]} threads of a CPU, '
+             f'torch {found["torch"]}. PSNR against the true landscape, higher is better; KID × 1000 against real training images, lower is '
+             f'better. The colour change is fitted to the training images. {verdict(found)}')
     head = ' | '.join([f'PSNR (dB), {d}' for d in directions] + [f'KID, {d}' for d in directions])
     return '\n'.join([f'| | {head} |', '| --- |' + ' --- |'*2*len(directions), *lines, '', about])
 
