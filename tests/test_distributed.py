@@ -260,7 +260,7 @@ def test_a_scheduler_ends_the_command_line(tmp_path, lost):
     assert not list((tmp_path/'run').glob('*.part')) and not (tmp_path/'run'/'metrics.json').exists()
     done = torch.load(tmp_path/'run'/'last.pth', weights_only=False)['epochs_done']
     assert 1<=done<16
-    said = subprocess.run([*launch, '--resume'], env=env, capture_output=True, text=True, check=True, timeout=90).stdout
+    said = subprocess.run([*launch, '--resume'], env=env, capture_output=True, text=True, check=True, timeout=300).stdout
     history = json.loads((tmp_path/'run'/'metrics.json').read_text())['history']
     assert [o['epoch'] for o in history]==list(range(16)) and said.count('Trained: 16 epochs')==1
     lost('nothing')
