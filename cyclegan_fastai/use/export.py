@@ -100,7 +100,7 @@ def _int8(model, images):
         onnx.save(model, whole)
         quant_pre_process(whole, ready, skip_symbolic_shape=True)
         quantize_static(ready, small, reader, op_types_to_quantize=['Conv'], per_channel=True,
-            reduce_range=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QUInt8)
         return _half(onnx.load(small)) # for the transposed convolutions
 
 # %% ../../nbs/use/06_export.ipynb #5caa0253
