@@ -94,7 +94,7 @@ def runs(data, greys, tmp_path_factory):
         learn.fit_flat_lin(*epochs)
         return learn
     slow = dict(make=resnet, lambda_cycle=10., lambda_identity=5.)
-    greedy = dict(lr=[1e-2,1e-3], pool_size=0, ema=None)
+    greedy = dict(lr=[2e-2,1e-3], pool_size=0, ema=None)
     negative = dict(make=partial(residual, sign=-1), lambda_cycle=10.)
     hide = dict(make=hiding, path=greys, lambda_cycle=10., lr=4e-3, epochs=(10,2))
     args = dict(healthy={}, resnet=dict(slow, lr=1e-3), coin=dict(lr=[6e-3,1e-6]),

@@ -70,8 +70,7 @@ def test_pictures_have_words(parsed): assert not [(o, i) for o,p in parsed.items
 
 def test_exported_names_are_documented_with_a_table_and_their_source(site):
     text = (site/'game'/'pool.html').read_text(encoding='utf-8')
-    part = text[text.index('<h3>FakePool'):]
-    part = part[:part.index('<h2>')]
+    part = text[re.search(r'<h\d>FakePool', text).start():]
     assert re.search(rf'{re.escape(settings["git_url"])}/blob/{settings["branch"]}/cyclegan_fastai/game/pool.py#L\d+', part)
     assert re.search(r'<td[^>]*>\s*<p>size</p>\s*</td>', part) and 'Images kept; 0: no history' in part
 

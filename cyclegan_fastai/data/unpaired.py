@@ -193,7 +193,9 @@ def _decodable(files, damaged):
     bad = {fn: error for fn,(_,error) in zip(fns, inspect_images(fns, draft=64)) if error}
     if not bad: return files
     def first_five(texts): return [*texts][:5] + ([f'and {len(bad)-5} more'] if len(bad)>5 else [])
-    if damaged=='error': raise DamagedImage('\n'.join(first_five(bad.values())), 'damaged', 'skip', ', or pass {}')
+    if damaged=='error':
+        way = '\nTo leave damaged files out, pass {}'
+        raise DamagedImage('\n'.join(first_five(bad.values())), 'damaged', 'skip', way)
     warn(f"{len(bad)} damaged files are skipped: {', '.join(first_five(map(str, bad)))}")
     return files.without(bad)
 
