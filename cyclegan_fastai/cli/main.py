@@ -10,7 +10,7 @@ import itertools,json,re,shlex,sys,warnings
 from contextlib import closing,contextmanager
 from dataclasses import asdict,replace
 from pathlib import Path
-from typing import Annotated,Optional
+from typing import Annotated,List,Optional
 
 import typer
 from rich.console import Console
@@ -208,13 +208,15 @@ def _report(res, out):
 def _percent(x): return f'{x:.0f}' if x==x else ''                              # nan: nothing to tell apart
 
 def _row(o):
-    "A row for a set of images; only translated ones have come some of the way"
-    by_kid,by_frechet = (o.kid_way, o.frechet_way) if o.images==o.direction else (float('nan'), float('nan'))
-    res = {'images': o.images, 'n': o.n, 'KID × 1000': f'{o.kid:.2f} ± {o.kid_sd:.2f}', 'Fréchet': o.frechet}
-    return {**res, '% of the way by KID': _percent(by_kid), 'by Fréchet': _percent(by_frechet)}
+    "A row for a set of images; only those that were made have come some of the way"
+    return {'images': o.images, 'n': o.n, 'KID × 1000': f'{o.kid:.2f} ± {o.kid_se:.2f}',
+        'taken for the target, %': f'{o.taken:.0f} ± {o.taken_se:.0f}', 'Fréchet': o.frechet,
+        'precision, %': _percent(o.precision), 'coverage, %': _percent(o.coverage), '% of the way': _percent(o.kid_way)}
 
 def _print_evaluation(res):
-    print_table([_row(o) for o in res.table.itertuples()], title=res.features)
+    for judge,title in zip(res.judges, res.features):
+        print_table([_row(o) for o in res.table[res.table.judge==judge].itertuples()], title=title)
+    for o in res.verdict: say(f'{o}.')
     checks = [{'': k, **o.astype(float).to_dict()} for k,o in res.checks.iterrows()]
     print_table(checks, title='Held-out images')
     if res.truth is not None: _print_truth(res.truth.to_dict('records'))
@@ -225,16 +227,17 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help='Folder of a run')],
     data: Annotated[Optional[str], typer.Option(
         help='Other data than that of the run: a name, an address, an archive or a folder')] = None,
-    features: Features = 'lite0',
+    features: Annotated[List[str], typer.Option(help='A network that judges: lite0, mobilenet, lite1, or inception, which '
+        'is downloaded; give the option several times for several')] = ['lite0','mobilenet'],
     n: Annotated[Optional[int], typer.Option('-n', help='Test images of each domain, at most; all if left out')] = None,
     device: Device = None,
     as_json: Json = False,
 ):
     """Tell how good a trained model is, beside real and untranslated images.
 
-    Kernel distance (KID) and Fréchet distance of translated test images to real training images; errors of cycle and
-    identity; how many translations a classifier of real images takes for the target; and the distance from the truth,
-    where that is known. In the run's folder afterwards: `evaluation.json`, `evaluation.png`.
+    By two networks that had no part in training: kernel distance (KID) and Fréchet distance of translated test images to
+    real training images, and how many are taken for the target. Errors of cycle and identity, distance of the power
+    spectrum; and the distance from the truth, where that is known. In the run's folder afterwards: `evaluation.json`, `evaluation.png`.
     """
     from cyclegan_fastai.run.experiment import evaluate_run
     with only_json(as_json): res = evaluate_run(run, data, features, n, device)

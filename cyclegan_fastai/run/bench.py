@@ -107,11 +107,11 @@ def bench_speed(
 def scores_by_direction(
     found:Evaluation, # From `evaluate`
     method:str='CycleGAN', # 'CycleGAN', 'untranslated' or 'colour transfer'
-)->dict: # Direction → `kid` and `kid_sd`, not of colour transfer; with a known truth `psnr`, `ssim` and `color`
+)->dict: # Direction → `kid`, `kid_se` and `taken` by the first judge; with a known truth `psnr`, `ssim` and `color`
     "Scores of one method in each direction"
-    kind = dict(CycleGAN='translated', untranslated='untranslated').get(method)
-    res = {o.direction: {} for o in found.directions}
-    if kind: res = {d: {k: found.scores(d, kind)[k] for k in ('kid','kid_sd')} for d in res}
+    kind = {'CycleGAN': 'translated', 'untranslated': 'untranslated', 'colour transfer': 'colours'}[method]
+    rows = {o.direction: found.scores(o.direction, kind) for o in found.directions}
+    res = {d: {k: o[k] for k in ('kid','kid_se','taken')} for d,o in rows.items()}
     if found.truth is None: return res
     true = found.truth[found.truth.method==method]
     for o in true.itertuples(): res[o.direction].update(psnr=o.psnr, ssim=o.ssim, color=o.color)

@@ -25,7 +25,8 @@ from ..game.fast import *
 from ..watch.monitor import *
 from ..watch.samples import ShowSamples,film
 from ..watch.alarms import Alarms
-from ..measure.features import get_features
+from ..measure.features import JUDGES,get_features
+from ..measure.judges import check_judges
 from ..measure.truth import has_truth,truth_scores
 from ..measure.evaluation import *
 from ..measure.splits import split_distances
@@ -220,15 +221,10 @@ def run_experiment(
         return {} if rank_distrib() else finish_run(learn, recipe, out, seconds, n_epochs)
 
 # %% ../../nbs/run/02_experiment.ipynb #dcfd3d95
-def _maps(game):
-    "Generators A to B and B to A, as `evaluate` takes them"
-    def f(net): return torch.no_grad()(lambda x: net(x.to(game.device)))
-    return f(game.generator_a2b),f(game.generator_b2a)
-
 def evaluate_run(
     run:Path|str, # The run's folder
     data:str|None=None, # Other data than the run's
-    features:str='lite0', # As for `get_features`
+    features:str|list|tuple=JUDGES, # Of one judge or several, as for `get_features`
     n:int|None=None, # Test images of each domain, at most; None: all
     device:str|None=None, # 'cpu', 'cuda' or 'mps'; None: the best available
 )->Evaluation: # Also in the run's folder, as `evaluation.json` and `evaluation.png`
@@ -237,10 +233,10 @@ def evaluate_run(
     if n is not None: check_whole('n', n, 4)
     recipe = load_recipe(run)
     if not (run/'last.pth').exists(): raise FileNotFoundError(f"`{run}` has no `last.pth` yet: train for an epoch")
-    get_features(features)                                                    # refuse before any work
+    game = recipe_game(recipe)
+    for o in check_judges(features, critic_networks(game)): get_features(o)   # refuse before any work
     dls = recipe_dls(replace(recipe, data=data or recipe.data, damaged='skip'), device)       # with a warning
-    game = load_game(run/'last', recipe_game(recipe), dls.device)
-    res = evaluate(_maps(game), dls, features, n)
+    res = evaluate(load_game(run/'last', game, dls.device), dls, features, n)
     write_json(res.to_dict(), run/'evaluation.json')
     res.show()
     save_figure(run/'evaluation.png', 130)

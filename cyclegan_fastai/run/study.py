@@ -115,14 +115,12 @@ def _finished(out):
             if its_own and (folder/'judged.json').exists(): yield name,int(seed),folder
 
 def _scores(judged):
-    "Of each direction, 'real', 'untranslated' and 'translated' images with their scores"
+    "Of each direction, the sets of images with their scores, by the first judge"
     for o in judged['table']:
-        d,checks = o['direction'],judged['checks'][o['direction']]
-        images = 'translated' if o['images']==d else 'untranslated' if 'untranslated' in o['images'] else 'real'
-        taken = 'taken for the target, %' if images=='translated' else f'the same, {images}, %'
-        row = dict(direction=d, kid=o['kid'], frechet=o['frechet'], taken=checks[taken])
-        if images=='translated': row['cycle'] = checks['cycle error, % of the range']
-        yield images,row
+        if o['judge']!=judged['table'][0]['judge']: continue
+        row = {k: o[k] for k in ('direction','kid','frechet','taken')}
+        if o['set']=='translated': row['cycle'] = judged['checks'][o['direction']]['cycle error, % of the range']
+        yield o['set'],row
 
 def _minutes(folder):
     "Minutes that a run's training took"

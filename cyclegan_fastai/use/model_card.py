@@ -64,26 +64,19 @@ def _scores(about):
     return f"## Compared with the truth\n\n{what}\n\n{_table(about['scores'])}"
 
 def _evaluation_row(o):
-    images = 'translated' if o['images']==o['direction'] else o['images']
-    kid = f"{o['kid']:.1f} ± {o['kid_sd']:.1f}"
-    return {'direction': o['direction'], 'images': images, 'n': o['n'], 'KID × 1000': kid, 'Fréchet': o['frechet']}
-
-def _verdicts(table):
-    "For each direction, whether its translations are nearer to the target than the untranslated images"
-    kids = {(o['direction'], o['images'].split(', ')[-1]): o['kid'] for o in table}
-    for direction,images in kids:
-        if images!='untranslated' or (direction,direction) not in kids: continue
-        side = 'nearer to' if kids[direction,direction]<kids[direction,images] else 'farther from'
-        yield f'{direction}: by KID, translations are {side} real images than untranslated images are.'
+    images = 'translated' if o['set']=='translated' else o['images']
+    kid,taken = f"{o['kid']:.1f} ± {o['kid_se']:.1f}",f"{o['taken']:.0f} ± {o['taken_se']:.0f}"
+    return {'judge': o['judge'], 'direction': o['direction'], 'images': images, 'n': o['n'], 'KID × 1000': kid,
+        'taken for the target, %': taken}
 
 # %% ../../nbs/use/05_model_card.ipynb #80267a5a
 def _evaluation(about, size):
     "Distances to real images, and what follows from them"
     if not (found := about.get('evaluation')): return ''
     at = f', at {size}×{size}' if size else ''
-    what = f"{found['features']}. Distances to real training images of the target{at}; lower is better."
-    table = found['table']
-    return '\n\n'.join(['## Evaluation', what, _table([_evaluation_row(o) for o in table]), *_verdicts(table)])
+    what = f"{'; '.join(found['features'])}. KID to real training images of the target{at}; lower is better."
+    table = _table([_evaluation_row(o) for o in found['table']])
+    return '\n\n'.join(['## Evaluation', what, table, *(f'{o}.' for o in found['verdict'])])
 
 # %% ../../nbs/use/05_model_card.ipynb #5f2b02a5
 _LIMITS = ('A generator changes colours and textures, and shapes hardly at all. It was trained on unpaired images, '
