@@ -158,7 +158,7 @@ def kid_difference(
 # %% ../../nbs/measure/01_metrics.ipynb #2fa26d26
 def power_spectrum(
     images:Tensor, # (n, c, h, w) in [-1, 1], h = w
-)->Tensor: # (h/2,), in dB, for frequencies of 1 to h/2 cycles an image
+)->Tensor: # In dB, for frequencies of 1 to h/√2 cycles an image; those above h/2 are diagonal
     "Mean power of the brightness at each radial frequency, with a Hann window"
     n = images.shape[-1]
     if images.ndim!=4 or images.shape[-2]!=n or n<8: raise ValueError("`images` must be square, (n, c, h, h), of 8 pixels "
@@ -170,7 +170,7 @@ def power_spectrum(
     f = torch.fft.fftfreq(n, 1/n, device=grey.device)
     radius = (f.square()+f[:,None].square()).sqrt().round().long().flatten()
     rings = [torch.zeros(2*n).index_add_(0, radius, o.flatten()) for o in (power, torch.ones_like(power))]
-    return 10*torch.log10(rings[0]/rings[1]+1e-12)[1:n//2+1]
+    return 10*torch.log10(rings[0]/rings[1]+1e-12)[1:int(n/2**.5)+1]
 
 def spectrum_distance(
     x:Tensor, # Images, (n, c, h, h) in [-1, 1]

@@ -11,7 +11,8 @@ from torch import nn
 from ..core.checks import *
 
 # %% auto #0
-__all__ = ['NORMS', 'ResBlock', 'resnet_generator', 'patch_critic', 'init_gan', 'MirrorPad', 'mirror_pads']
+__all__ = ['NORMS', 'ResBlock', 'get_norm', 'norm_name', 'resnet_generator', 'patch_critic', 'init_gan', 'MirrorPad',
+           'mirror_pads']
 
 # %% ../../nbs/nets/00_models.ipynb #f02aad5e
 class ResBlock(nn.Module):
@@ -37,10 +38,18 @@ def _up(ni, nf, up, bias):
 
 NORMS = dict(instance=nn.InstanceNorm2d, batch=nn.BatchNorm2d) # Norms that a file can name
 
-def _norm(norm):
-    "The norm of this name, or `norm` itself"
+def get_norm(
+    norm:Callable|str, # 'instance', 'batch', or called with the number of channels
+)->Callable: # Number of channels → module
+    "Get a norm by its name, or `norm` itself"
     if isinstance(norm, str): return NORMS[check_choice('norm', norm, NORMS)]
     return check_callable('norm', norm, 'nn.InstanceNorm2d')
+
+def norm_name(
+    norm:Callable, # From `get_norm`
+)->str|None: # None: a file can't name it
+    "Name of a norm"
+    return next((k for k,v in NORMS.items() if v is norm), None)
 
 # %% ../../nbs/nets/00_models.ipynb #ae9e0346
 def resnet_generator(
@@ -57,7 +66,7 @@ def resnet_generator(
     check_whole('n_blocks', n_blocks, 0, 100)
     for k,v in dict(nf=nf, c_in=c_in, c_out=c_out).items(): check_whole(k, v, 1, 1024)
     check_number('dropout', dropout, '[0, 1)', .5)
-    norm = _norm(norm)
+    norm = get_norm(norm)
     bias = _needs_bias(norm)
     layers = [nn.ReflectionPad2d(3), nn.Conv2d(c_in, nf, 7, bias=bias), norm(nf), nn.ReLU(True)]   # (n, nf, h, w)
     for i in (nf, 2*nf):
@@ -65,8 +74,7 @@ def resnet_generator(
     layers += [ResBlock(4*nf, norm, dropout) for _ in range(n_blocks)]
     for i in (4*nf, 2*nf): layers += [*_up(i, i//2, up, bias), norm(i//2), nn.ReLU(True)]          # (n, nf, h, w)
     net = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(nf, c_out, 7), nn.Tanh())        # (n, c_out, h, w)
-    name = next((k for k,v in NORMS.items() if v is norm), None)
-    net.arch = dict(n_blocks=n_blocks, nf=nf, c_in=c_in, c_out=c_out, dropout=dropout, up=up, norm=name)
+    net.arch = dict(n_blocks=n_blocks, nf=nf, c_in=c_in, c_out=c_out, dropout=dropout, up=up, norm=norm_name(norm))
     return net
 
 # %% ../../nbs/nets/00_models.ipynb #be565426
@@ -78,7 +86,7 @@ def patch_critic(
 )->nn.Sequential: # (n, c_in, h, w) → (n, 1, h/8-2, w/8-2), raw scores
     "PatchGAN critic of Isola et al. 2017, arXiv 1611.07004"
     for k,v,most in (('nf', nf, 1024), ('n_layers', n_layers, 10), ('c_in', c_in, 1024)): check_whole(k, v, 1, most)
-    norm = _norm(norm)
+    norm = get_norm(norm)
     width = [nf*min(2**i, 8) for i in range(n_layers+1)]
     layers = [nn.Conv2d(c_in, nf, 4, stride=2, padding=1), nn.LeakyReLU(0.2, True)]        # (n, nf, h/2, w/2)
     for i,(a,b) in enumerate(zip(width, width[1:]), 1):
