@@ -114,7 +114,7 @@ def test_search_finds_fakepool(address, browser):
     d.get(f'{address}/index.html')
     field = d.find_element(By.NAME, 'q')
     field.send_keys('FakePool'); field.submit()
-    found = WebDriverWait(d, 20).until(lambda d: d.find_elements(By.CSS_SELECTOR, '#search-results li a'))
+    found = WebDriverWait(d, 90).until(lambda d: d.find_elements(By.CSS_SELECTOR, '#search-results li a'))
     assert 'game/pool.html' in ' '.join(o.get_attribute('href') for o in found[:5])
 
 def test_light_and_dark(address, browser):
@@ -130,9 +130,9 @@ def test_a_model_can_be_tried(site, address, browser):
     d = browser()
     d.get(f'{address}/demo.html')
     d.switch_to.frame(d.find_element(By.CSS_SELECTOR, 'iframe.demo'))
-    example = WebDriverWait(d, 60).until(lambda d: d.find_elements(By.CSS_SELECTOR, '#examples .thumb'))[0]
+    example = WebDriverWait(d, 90).until(lambda d: d.find_elements(By.CSS_SELECTOR, '#examples .thumb'))[0]
     d.execute_script('arguments[0].click()', example)
-    WebDriverWait(d, 60).until(lambda d: d.find_element(By.ID, 'after').is_displayed())
+    WebDriverWait(d, 90).until(lambda d: d.find_element(By.ID, 'after').is_displayed())
     assert not [e for e in d.get_log('browser') if e['level']=='SEVERE']
 
 def test_nothing_but_a_site_is_replaced(tmp_path):

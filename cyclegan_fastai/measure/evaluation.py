@@ -115,7 +115,7 @@ def _colours(judge, source, target):
     real = judge.real
     x,train = real.test[source],(real.train[source], real.train[target])
     made = [f(*train)(x) for f in (affine_colors, histogram_colors)]
-    return min(made, key=lambda o: kid_score(judge.embed(o), judge.train[target]).value)
+    return min(made, key=lambda o: kid_score(judge.embed(o, keep=True), judge.train[target]).value)
 
 def score_direction(
     judges:list, # `Judge`s of the same `RealImages`
