@@ -117,6 +117,12 @@ def _colours(judge, source, target):
     made = [f(*train)(x) for f in (affine_colors, histogram_colors)]
     return min(made, key=lambda o: kid_score(judge.embed(o, keep=True), judge.train[target]).value)
 
+def _embedded(judge, source, target, sets):
+    "Features of each set of images; those of real images are known"
+    made = {k: judge.embed(sets[k], keep=k=='colours') for k in ('colours','translated')}
+    known = dict(real=judge.test[target], untranslated=judge.test[source])
+    return {k: (known|made)[k] for k in SETS}
+
 def score_direction(
     judges:list, # `Judge`s of the same `RealImages`
     source:str, # Domain to translate
@@ -131,7 +137,7 @@ def score_direction(
     fake = sets['translated']
     if not fake.isfinite().all(): raise FloatingPointError("`model` makes images that aren't finite: it has diverged; "
         "load an earlier checkpoint")
-    features = {j.name: {k: j.embed(o, keep=k!='translated') for k,o in sets.items()} for j in judges}
+    features = {j.name: _embedded(j, source, target, sets) for j in judges}
     scores = {j.name: {k: j(o, target) for k,o in features[j.name].items()} for j in judges}
     for j in judges: features[j.name]['train'] = j.train[target]
     spectra = {f'distance of spectrum, dB, {k}': spectrum_distance(o, real.train[target]) for k,o in sets.items()}
