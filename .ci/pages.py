@@ -38,35 +38,30 @@ def keep_results(run):
     "Keep what `train` and `evaluate` found in the folder `run` as nbs/results.json, for `results`"
     metrics,evaluation = (json.loads((Path(run)/f'{o}.json').read_text(encoding='utf-8')) for o in ('metrics','evaluation'))
     kept = {k: metrics[k] for k in ('scores','device','threads','torch','recipe')}
-    text = json.dumps(dict(kept, table=evaluation['table']), indent=1, ensure_ascii=False)
+    text = json.dumps(dict(kept, table=evaluation['table'], verdict=evaluation['verdict']), indent=1, ensure_ascii=False)
     (nbs/'results.json').write_text(text+'\n', encoding='utf-8')
-
-def verdict(found):
-    "Whether translations are nearer to real images than untranslated ones are, in every direction, by KID"
-    kid = {(o['direction'], o['images'].split(', ')[-1]): o['kid'] for o in found['table']}
-    nearer = [kid[d,d]<kid[d,'untranslated'] for d,k in kid if k=='untranslated']
-    if all(nearer): return 'By KID, translations are nearer to real images than untranslated ones are.'
-    return ('By KID, translations are still farther from real images than untranslated ones are'
-            + (' in one direction.' if any(nearer) else '.'))
 
 def results():
     "The scores of the first command as a table in Markdown"
     found = json.loads((nbs/'results.json').read_text(encoding='utf-8'))
     directions = list(dict.fromkeys(o['direction'] for o in found['scores']))
+    judges = list(dict.fromkeys(o['judge'] for o in found['table']))
     psnr = {(o['direction'], o['method']): f'{o["psnr"]:.2f}' for o in found['scores']}
-    kid = {(o['direction'], o['images'].split(', ')[-1]): f'{o["kid"]:.0f} ± {o["kid_sd"]:.0f}' for o in found['table']}
-    rows = {'untranslated': ('untranslated','untranslated'), 'best global change of colours': ('colour transfer',None),
+    def score(o): return f'{o["kid"]:.0f} ± {o["kid_se"]:.0f}; {o["taken"]:.0f} %'
+    scores = {(o['direction'], o['set'], o['judge']): score(o) for o in found['table']}
+    rows = {'untranslated': ('untranslated','untranslated'), 'best global change of colours': ('colour transfer','colours'),
             '**CycleGAN**': ('CycleGAN','translated'), 'real, held out': (None,'real')}
     def cells(method, images):
         for d in directions: yield psnr.get((d, method), '')
-        for d in directions: yield kid.get((d, {'translated': d, 'real': f'real {d.split(" → ")[1]}'}.get(images, images)), '')
+        for d in directions: yield scores[d,images,judges[0]]
     lines = [f'| {k} | {" | ".join(cells(*v))} |' for k,v in rows.items()]
     r = found['recipe']
     about = (f'`cyclegan-fastai train` and `evaluate`, seed {r["seed"]}, {found["table"][0]["n"]} drawn test landscapes each way, {r["size"]}×{r["size"]}, '
              f'{r["epochs"]+r["decay_epochs"]} epochs with batches of {r["bs"]}; {found["threads"]} threads of a CPU, '
-             f'torch {found["torch"]}. PSNR against the true landscape, higher is better; KID × 1000 against real training images, lower is '
-             f'better. The colour change is fitted to the training images. {verdict(found)}')
-    head = ' | '.join([f'PSNR (dB), {d}' for d in directions] + [f'KID, {d}' for d in directions])
+             f'torch {found["torch"]}. PSNR against the true landscape, higher is better. KID × 1000 against real training images by {judges[0]}, '
+             f'lower is better, and the share that it takes for the target. The colour change is fitted to the training images. '
+             f'{" ".join(o+"." for o in found["verdict"])}')
+    head = ' | '.join([f'PSNR (dB), {d}' for d in directions] + [f'KID; taken, {d}' for d in directions])
     return '\n'.join([f'| | {head} |', '| --- |' + ' --- |'*2*len(directions), *lines, '', about])
 
 def fill(md):

@@ -219,7 +219,7 @@ vary('AlternatingTrainer', lambda w,**kw: AlternatingTrainer(**kw), 'n_critic', 
 for o in ('every','n'):
     vary('ShowSamples', lambda w,**kw: ShowSamples(**kw), o, [*odd, 0])
     vary('KID', lambda w,**kw: KID(**kw), o, [*odd, 0])
-vary('KID', lambda w,**kw: KID(**kw), 'features', ['vgg', 3], 'lite0')
+vary('KID', lambda w,**kw: KID(**kw), 'features', ['vgg', 3, [], ['lite0','vgg']], 'lite0')
 row('LossTerms of no such term', lambda w: learner(w, cbs=LossTerms(cycles=1)), ValueError, "'cycles'", "'cycle'")
 row('learn.load: nothing there', lambda w: w.learn.load('missing'), FileNotFoundError, 'missing.pth', '`save`')
 row('learn.load: text', lambda w: w.learn.load(Path('x').absolute()), ValueError, 'x.pth', make=lambda: put('x.pth', 'hello'))
@@ -231,18 +231,18 @@ vary('predict', lambda w,**kw: w.learn.predict(sample/'testA'/'summer_0000.png',
 
 # Measures
 
-for o in ('n_subsets','subset_size','seed'): vary('kernel_distance', lambda w,**kw: kernel_distance(*w.features, **kw), o, ['8', 2.5, -1, nan])
+for o in ('n_resamples','seed'): vary('kernel_distance', lambda w,**kw: kernel_distance(*w.features, **kw), o, ['8', 2.5, -1, nan])
 row('kernel_distance of other features', lambda w: kernel_distance(w.features[0], w.features[1][:,:3]), ValueError, '`x` and `y`')
 row('frechet_distance of nan', lambda w: frechet_distance(w.features[0]*nan, w.features[1]), ValueError, '`x` and `y`', 'finite')
 row('frechet_distance of one', lambda w: frechet_distance(w.features[0][:1], w.features[1]), ValueError, 'two images of each')
-vary('get_features', lambda w,**kw: get_features(**kw), 'features', ['fid', None, 3, ['lite0']], "'lite0', 'inception'")
+vary('get_features', lambda w,**kw: get_features(**kw), 'features', ['fid', None, 3, ['lite0']], "'lite0', 'lite1', 'mobilenet', 'inception'")
 vary('Features', lambda w,**kw: Features(nn.Identity(), **kw), 'size', ['8', 2.5, True, nan, 0, -1], 'pass')
 vary('embed', lambda w,**kw: Features(nn.AdaptiveAvgPool2d(1)).embed(**kw), 'images', [None, 'x', torch.zeros(3, 8, 8), torch.zeros(0, 3, 8, 8)], 'of one image at least')
 vary('embed', lambda w,**kw: Features(nn.AdaptiveAvgPool2d(1)).embed(w.x, **kw), 'bs', ['8', 0, -1, 2.5], 'pass')
 vary('evaluate', lambda w,**kw: evaluate(**{'model': w.learn, 'dls': w.dls, **kw}), 'model', [None, 'x', (1,2)], error=TypeError)
 vary('evaluate', lambda w,**kw: evaluate(**{'model': w.learn, 'dls': w.dls, **kw}), 'dls', [None, 'x'], error=TypeError)
 vary('evaluate', lambda w,**kw: evaluate(**{'model': w.learn, 'dls': w.dls, **kw}), 'n', ['x', 2.5, 0, -1, 1])
-vary('evaluate', lambda w,**kw: evaluate(**{'model': w.learn, 'dls': w.dls, **kw}), 'features', ['vgg', 3], 'lite0')
+vary('evaluate', lambda w,**kw: evaluate(**{'model': w.learn, 'dls': w.dls, **kw}), 'features', ['vgg', 3, [], ['lite0','vgg']], 'lite0')
 t_scores = lambda w,**kw: truth_scores(**{'a2b': torch.neg, 'b2a': torch.neg, 'path': sample, 'size': 32, **kw})
 vary('truth_scores', t_scores, 'path', no_path)
 vary('truth_scores', t_scores, 'a2b', [None, 'x'], 'function')

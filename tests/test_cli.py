@@ -186,13 +186,13 @@ def test_evaluate_a_run(run, tmp_path):
     code, out, err = run('evaluate', 'nothing')
     assert code==2 and '`nothing` holds no run' in err
     code, out, err = run('evaluate', 'r', '--features', 'vgg')
-    assert code==2 and "`features` must be 'lite0', 'inception'" in err
+    assert code==2 and "`features` must be 'lite0', 'lite1', 'mobilenet', 'inception'" in err
 
 def test_distances_of_a_data_set(run):
     code, out, err = run('data', 'distances', sample, '--size', 32, '--json')
     assert code==0, err
     rows = json.loads(out)
-    assert len(rows)==8 and {'kid','kid_sd','frechet','frechet_all','n_a','n_b'} < rows[0].keys()
+    assert len(rows)==8 and {'kid','kid_se','frechet','frechet_all','n_a','n_b'} < rows[0].keys()
     assert run('data', 'distances', sample, '--size', 32)[1].count('±')==8
 
 def test_alarms_reach_the_terminal(run):

@@ -106,10 +106,11 @@ def test_onnx_is_made_of_pytorch(onnx_folder, tmp_path):
 def test_a_card_says_what_is_known_and_nothing_else(model_file, translator, tmp_path):
     plain = model_card(Translator(translator.engines, translator.domains))
     assert 'Training' not in plain and 'Evaluation' not in plain and 'None' not in plain
-    table = [dict(direction='summer → winter', images=k, n=40, kid=v, kid_sd=10., frechet=55.5, kid_way=None, frechet_way=None) for k,v in (('real winter',-.6), ('summer, untranslated',20.), ('summer → winter',30.))]
+    table = [dict(direction='summer → winter', judge='MobileNetV2', set=s, images=k, n=40, kid=v, kid_se=10., taken=70., taken_se=7., frechet=55.5, kid_way=None)
+             for s,k,v in (('real','real winter',-.6), ('untranslated','summer, untranslated',20.), ('translated','summer → winter',30.))]
     (tmp_path/'model.safetensors').write_bytes(model_file.read_bytes())
-    (tmp_path/'evaluation.json').write_text(json.dumps(dict(features='lite0', table=table)))
+    (tmp_path/'evaluation.json').write_text(json.dumps(dict(features=['MobileNetV2, 224 px'], table=table, verdict=['summer → winter: not nearer to real winter than untranslated images'])))
     t = load_model(tmp_path, device='cpu')
     t.about['scores'] = [dict(direction='summer → winter', method='CycleGAN', psnr=15.57, ssim=.31)]
     card = model_card(t)
-    for o in ('real winter | 40 | -0.6 ± 10.0 | 55.50', 'translated | 40 | 30.0 ± 10.0', 'translations are farther from real images', '| data | seasons |', '| summer → winter | CycleGAN | 15.57 | 0.31 |', 'pipeline_tag: image-to-image'): assert o in card
+    for o in ('real winter | 40 | -0.6 ± 10.0 | 70 ± 7', 'translated | 40 | 30.0 ± 10.0', 'summer → winter: not nearer to real winter than untranslated images.', '| data | seasons |', '| summer → winter | CycleGAN | 15.57 | 0.31 |', 'pipeline_tag: image-to-image'): assert o in card

@@ -147,8 +147,9 @@ def test_photographs_come_nearer_to_the_other_season(shipped, shared_data, tmp_p
             for i in np.linspace(0, len(names)-1, n).round().astype(int): (tmp_path/split/Path(names[i]).name).write_bytes(z.read(names[i]))
     dls = UnpairedDataLoaders.from_folder(tmp_path, size=shipped.size, bs=4, domains=('summer','winter'), device='cpu', num_workers=0)
     def f(to): return lambda x: torch.from_numpy(shipped.engine(to)(x.numpy()))
-    found = evaluate((f('winter'), f('summer')), dls, n=60, progress=False).checks
-    for direction,o in found.items():
-        print(direction, dict(o.round(1)))
-        assert o['test images']>=50
-        assert o['taken for the target, %'] > o['the same, untranslated, %']+25, direction
+    found = evaluate((f('winter'), f('summer')), dls, 'lite0', n=60, progress=False)
+    print(*found.verdict, sep='\n')
+    for o in found.directions:
+        taken = {k: s.taken for k,s in o.scores[found.judges[0]].items()}
+        assert len(o.images[0])>=50
+        assert taken['translated'] > taken['untranslated']+25, o.direction

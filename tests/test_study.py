@@ -170,7 +170,7 @@ def test_table_and_files(done, tmp_path):
     for d,o in rows[rows.recipe=='a'].groupby('direction'):
         found = table.loc[d,'a']
         assert found.runs==2 and found.kid==pytest.approx(o.kid.mean()) and found.kid_sd==pytest.approx(o.kid.std())
-        assert table.loc[d].index.tolist()==['real','untranslated','a','consistency 1'] and np.isnan(table.loc[d,'real'].kid_sd)
+        assert table.loc[d].index.tolist()==['real','untranslated','colours','a','consistency 1'] and np.isnan(table.loc[d,'real'].kid_sd)
     save_study(rows, tmp_path)
     assert pd.read_csv(tmp_path/'study.csv').kid.tolist()==pytest.approx(rows.kid.tolist()) and Image.open(tmp_path/'study.png').width > 900
 

@@ -17,7 +17,7 @@ from .experiment import *
 from .competitors import Upit,now,upit_names
 
 # %% auto #0
-__all__ = ['run_study', 'study_rows', 'study_table', 'show_study', 'save_study', 'named_study']
+__all__ = ['FLOORS', 'run_study', 'study_rows', 'study_table', 'show_study', 'save_study', 'named_study']
 
 # %% ../../nbs/run/07_study.ipynb #356d4864
 def _read(fn): return json.loads(fn.read_text(encoding='utf-8'))
@@ -114,6 +114,8 @@ def _finished(out):
             its_own = seed.isdigit() and folder==_folder(out, name, seed)
             if its_own and (folder/'judged.json').exists(): yield name,int(seed),folder
 
+FLOORS = 'real','untranslated','colours' # Sets of images that no recipe made
+
 def _scores(judged):
     "Of each direction, the sets of images with their scores, by the first judge"
     for o in judged['table']:
@@ -132,7 +134,7 @@ def _minutes(folder):
 def study_rows(
     out:Path|str, # Folder of a study
 )->pd.DataFrame: # `recipe`, `seed`, `direction`, `kid` (× 1000), `frechet`, `taken`, `cycle` (%), `minutes` of training
-    """Scores of each finished run in each direction, after those of real and untranslated images
+    """Scores of each finished run in each direction, after those of sets that no recipe made
 
     A run that failed has no scores. `minutes` include checkpoints and pictures, which UPIT doesn't make.
     """
@@ -148,7 +150,7 @@ def study_rows(
     if not rows: raise ValueError(f"`{out}` holds no finished run yet")
     directions = dict.fromkeys(d for _,d in floors)
     rows += [dict(run, direction=d) for run in failed for d in directions]
-    return pd.DataFrame([floors[k] for k in sorted(floors)] + rows)
+    return pd.DataFrame([floors[k] for k in sorted(floors, key=lambda o: FLOORS.index(o[0]))] + rows)
 
 # %% ../../nbs/run/07_study.ipynb #acd8a81d
 def study_table(
@@ -174,8 +176,8 @@ def _draw_runs(ax, rows, names):
         ax.plot([kid.mean()]*2, [i-.3,i+.3], c='k')
 
 def _draw_floors(ax, rows):
-    "Lines for real and untranslated images"
-    for name,style,side in (('real','-','right'),('untranslated',':','left')):
+    "Lines for sets that no recipe made"
+    for name,style,side in (('real','-','right'),('untranslated',':','left'),('colours','--','center')):
         kid = rows.kid[rows.recipe==name].iloc[0]
         ax.axvline(kid, c='k', ls=style, lw=.8)
         ax.text(kid, -.75, name, ha=side, fontsize=8)
@@ -183,8 +185,8 @@ def _draw_floors(ax, rows):
 def show_study(
     rows:pd.DataFrame, # From `study_rows`
 )->plt.Figure:
-    "Plot each run's kernel distance beside those of real and untranslated images"
-    directions,names = rows.direction.unique(),[o for o in rows.recipe.unique() if o not in ('real','untranslated')]
+    "Plot each run's kernel distance beside those of sets that no recipe made"
+    directions,names = rows.direction.unique(),[o for o in rows.recipe.unique() if o not in FLOORS]
     size = 9,.9+.36*len(names)
     fig,axes = plt.subplots(1, len(directions), figsize=size, sharey=True, layout='constrained', squeeze=False)
     for ax,d in zip(axes[0], directions):
