@@ -194,7 +194,7 @@ def _decodable(files, damaged):
     if not bad: return files
     def first_five(texts): return [*texts][:5] + ([f'and {len(bad)-5} more'] if len(bad)>5 else [])
     if damaged=='error':
-        way = '\nTo leave damaged files out, pass {}'
+        way = ', or pass {}' if len(bad)==1 else '\nTo leave damaged files out, pass {}'
         raise DamagedImage('\n'.join(first_five(bad.values())), 'damaged', 'skip', way)
     warn(f"{len(bad)} damaged files are skipped: {', '.join(first_five(map(str, bad)))}")
     return files.without(bad)
