@@ -170,6 +170,8 @@ class Evaluation:
     @cached_property
     def verdict(self): return [o.verdict() for o in self.directions] # A sentence for each direction
 
+    def __repr__(self): return '\n'.join(self.verdict)
+
     @property
     def images(self):
         "Direction → real and translated images, from the most to the least convincing"

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 from ..core.checks import *
-from .models import ResBlock,get_norm,init_gan,norm_name
+from .models import ResBlock,get_norm,init_gan,norm_name,resnet_generator
 
 # %% auto #0
-__all__ = ['ResidualUNet']
+__all__ = ['ResidualUNet', 'build_generator']
 
 # %% ../../nbs/nets/04_residual.ipynb #abb33d39
 def _conv(ni, nf, norm, ks=3):
@@ -48,3 +48,14 @@ class ResidualUNet(nn.Module):
         half = self.join2(half + self.up2(self.blocks(self.down2(half))))
         y = x + self.change(self.join1(full + self.up1(half)))
         return y if self.training else y.clamp(-1, 1)
+
+# %% ../../nbs/nets/04_residual.ipynb #ddb5774e
+def build_generator(
+    arch:dict, # Attribute `arch` of a generator
+)->nn.Module: # With the same layers, not the same weights
+    "Make a generator from its description"
+    args = dict(arch)
+    kind = args.pop('kind', 'resnet')                                # descriptions of the published one don't name it
+    if kind not in ('resnet','residual_unet'): raise ValueError(f"a generator of the kind {kind!r} isn't known: "
+        "a newer version described it; use that one")
+    return (ResidualUNet if kind=='residual_unet' else resnet_generator)(**args)

@@ -16,7 +16,7 @@ __all__ = ['reach', 'TorchEngine', 'OnnxEngine', 'Directions']
 
 # %% ../../nbs/use/01_engines.ipynb #d80b4921
 def reach(
-    net, # Torch module whose layers follow one another
+    net, # Torch module whose layers follow one another, in the order of `net.modules()`; skips may join them
 )->int: # Pixels
     "Receptive-field radius in pixels, ignoring the norms"
     from torch import nn
@@ -25,6 +25,9 @@ def reach(
         if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)):
             r += max((k-1)*d/2 for k,d in zip(m.kernel_size, m.dilation))*pixel
             pixel *= m.stride[0] if isinstance(m, nn.Conv2d) else 1/m.stride[0]
+        elif isinstance(m, nn.AvgPool2d):
+            r += (m.kernel_size-1)*pixel
+            pixel *= m.stride
         elif isinstance(m, nn.Upsample):
             pixel /= m.scale_factor
             r += (m.scale_factor-1)*pixel

@@ -196,8 +196,8 @@ def _save(t, path, dtype):
         f"`path` must end with .safetensors, got {path}: `cyclegan-fastai export` writes other formats")
     check_choice('dtype', dtype, ('float32','float16'))
     archs = {o: getattr(getattr(e, 'net', None), 'arch', None) for o,e in t.engines.items()}
-    if not all(a and a['norm'] for a in archs.values()): raise ValueError("a safetensors file holds generators that "
-        "`resnet_generator` makes, with instance or batch norm, in PyTorch: export others to ONNX")
+    if not all(a and a['norm'] for a in archs.values()): raise ValueError("a safetensors file holds generators of "
+        "`resnet_generator` or `ResidualUNet`, with instance or batch norm, in PyTorch: export others to ONNX")
     content = save(_weights(t, dtype), {'format': 'pt', 'cyclegan_fastai': describe(t, arch=archs)})
     with whole_file(path) as part: part.write_bytes(content) # a file of `save_file` can be read by its owner only
     return path
@@ -206,9 +206,9 @@ def _save(t, path, dtype):
 def _build(arch, weights):
     "A generator from its arch and weights; an error if they don't fit"
     import torch
-    from cyclegan_fastai.nets.models import resnet_generator
+    from cyclegan_fastai.nets.residual import build_generator
     if not 0<=arch['n_blocks']<=len(weights): raise ValueError(f"{arch['n_blocks']} blocks, and {len(weights)} weights")
-    with torch.device('meta'): net = resnet_generator(**arch)
+    with torch.device('meta'): net = build_generator(arch)
     net.load_state_dict({k: v.float() if v.is_floating_point() else v for k,v in weights.items()}, assign=True)
     return net.requires_grad_(False)
 
