@@ -5,36 +5,53 @@
 # %% ../../nbs/game/08_learner.ipynb #e2b9b9d5
 from __future__ import annotations
 from fastai.vision.all import *
-from ..core.checks import check_whole
+from ..core.checks import check_choice,check_whole
 from ..core.photo import as_photo,to_rgb
 from ..data.show import show_play
+from ..nets.imagenet import IMAGENET
 from ..nets.models import init_gan,patch_critic,resnet_generator
+from ..nets.pretrained_critic import DiffAugment,PretrainedCritic
+from ..nets.residual import ResidualUNet
 from ..use.engines import TorchEngine
 from ..use.translator import Translator
 from .game import CycleGAN
 from .gamelearner import *
 
 # %% auto #0
-__all__ = ['cyclegan_game', 'CycleGANLearner', 'cyclegan_learner']
+__all__ = ['PRETRAINED', 'cyclegan_game', 'CycleGANLearner', 'cyclegan_learner']
 
 # %% ../../nbs/game/08_learner.ipynb #a7c1413f
+def _generator(kind, n_blocks, nf, norm, dropout, up):
+    check_choice('generator', kind, ('resnet','residual'))
+    if kind=='residual': return ResidualUNet(n_blocks, nf, norm=norm)
+    return init_gan(resnet_generator(n_blocks, nf, norm=norm, dropout=dropout, up=up))
+
+def _critic(kind, nf, norm, augmented):
+    check_choice('critic', kind, ('patch',*IMAGENET))
+    net = init_gan(patch_critic(nf, norm=norm)) if kind=='patch' else PretrainedCritic(kind, patch_nf=nf)
+    return nn.Sequential(DiffAugment(), net) if augmented else net
+
+# %% ../../nbs/game/08_learner.ipynb #b3ec6ed8
 def cyclegan_game(
     n_blocks:int=6, # Residual blocks; the paper has 9 from 256×256 on
     nf:int=64, # Channels of the generators' first convolution
     critic_nf:int|None=None, # Of the critics'; `nf`
-    norm:Callable=nn.InstanceNorm2d, # Called with the number of channels
-    dropout:float=0., # Probability in the residual blocks
-    up:str='transposed', # How generators double: 'transposed' or 'resize'
+    norm:Callable|str=nn.InstanceNorm2d, # Called with the number of channels; or 'instance' or 'batch'
+    dropout:float=0., # Probability in the residual blocks of 'resnet'
+    up:str='transposed', # How 'resnet' doubles: 'transposed' or 'resize'
     adversarial:str='least_squares', # 'least_squares', 'cross_entropy', 'minimax', 'hinge' or 'wasserstein'
-    lambda_cycle:float=10., # λ of Eq. 3 of the paper
-    lambda_identity:float=5., # Weight of the identity terms; the paper's 0.5 λ
-    lambda_consistency:float=0., # Weight of the critics' consistency terms; Zhang et al. 2019 has 10
+    lambda_cycle:float=10., # λ of Eq. 3 of the paper; in a learner also a schedule, such as `SchedLin(10, 1)`
+    lambda_identity:float=5., # Weight of the identity terms, likewise; the paper's 0.5 λ
+    lambda_consistency:float=0., # Weight of the critics' consistency terms, likewise; Zhang et al. 2019 has 10
+    generator:str='resnet', # 'resnet', as published, or 'residual', see `ResidualUNet`
+    critic:str='patch', # 'patch', as published, or a frozen network, see `PretrainedCritic`: 'lite1', 'mobilenet', 'lite0'
+    augmented:bool=False, # Show critics augmented images, see `DiffAugment`
 )->CycleGAN:
     "Make the networks, initialised, and the losses of Zhu et al. 2017, arXiv 1703.10593"
     if critic_nf is not None: check_whole('critic_nf', critic_nf, 1, 1024)
-    nets = [resnet_generator(n_blocks, nf, norm=norm, dropout=dropout, up=up) for _ in 'ab']
-    nets += [patch_critic(ifnone(critic_nf, nf), norm=norm) for _ in 'ab']
-    return CycleGAN(*map(init_gan, nets), adversarial, lambda_cycle, lambda_identity, lambda_consistency)
+    nets = [_generator(generator, n_blocks, nf, norm, dropout, up) for _ in 'ab']
+    nets += [_critic(critic, ifnone(critic_nf, nf), norm, augmented) for _ in 'ab']
+    return CycleGAN(*nets, adversarial, lambda_cycle, lambda_identity, lambda_consistency)
 
 # %% ../../nbs/game/08_learner.ipynb #3e6dbed1
 class CycleGANLearner(GameLearner):
@@ -49,30 +66,25 @@ def _begin(family, schedule):
         f"that gives one, such as `SchedLin(10, 1)`: at 0 it fails ({e})") from None
 
 # %% ../../nbs/game/08_learner.ipynb #341f67ad
-@delegates(game_learner, but=['game','schedules','cls'])
+PRETRAINED = dict(generator='residual', critic='lite1', n_blocks=3, nf=16, adversarial='hinge', lambda_cycle=3.,
+    lambda_identity=.5, lr=1e-3, ema=.99) # Settings of `pretrained=True`
+
+@delegates(game_learner, but=['game','schedules','cls'], keep=True)
+@delegates(cyclegan_game, keep=True)
 def cyclegan_learner(
     dls:DataLoaders, # Batches `(real_a, real_b)`, as from `UnpairedDataLoaders`
-    n_blocks:int|None=None, # Residual blocks; 6, from 256×256 on 9
-    nf:int=64, # Channels of the generators' first convolution
-    critic_nf:int|None=None, # Of the critics'; `nf`
-    norm:Callable=nn.InstanceNorm2d, # Called with the number of channels
-    dropout:float=0., # Probability in the residual blocks
-    up:str='transposed', # How generators double: 'transposed' or 'resize'
-    adversarial:str='least_squares', # 'least_squares', 'cross_entropy', 'minimax', 'hinge' or 'wasserstein'
-    lambda_cycle:float|Callable=10., # λ of Eq. 3 of the paper; a number, or a schedule such as `SchedLin(10, 1)`
-    lambda_identity:float|Callable=5., # Weight of the identity terms, likewise; the paper's 0.5 λ
-    lambda_consistency:float|Callable=0., # Weight of the critics' consistency terms, likewise; Zhang et al. 2019 has 10
+    pretrained:bool=False, # Begin with what is known of photographs, by the settings in `PRETRAINED`; False: as published
     **kwargs
 )->CycleGANLearner:
     "Make a learner for unpaired translation, with networks and losses of Zhu et al. 2017, arXiv 1703.10593"
     if getattr(dls, 'n_inp', 0)!=2: raise TypeError("`dls` must give batches of two images, `(real_a, real_b)`: "
         "make it with `UnpairedDataLoaders` or `UnpairedBlock`; if loaders of your own give pairs, set `dls.n_inp = 2`")
-    lambdas = dict(cycle=lambda_cycle, identity=lambda_identity, consistency=lambda_consistency)
-    schedules = {k:f for k,f in lambdas.items() if callable(f)}
-    start = {f'lambda_{k}': _begin(k, f) if callable(f) else f for k,f in lambdas.items()}
-    if n_blocks is None: n_blocks = 9 if getattr(dls, 'size', 64)>=256 else 6
-    game = cyclegan_game(n_blocks, nf, critic_nf, norm, dropout, up, adversarial, **start)
-    return game_learner(dls, game, schedules=schedules, cls=CycleGANLearner, **kwargs)
+    kwargs = (PRETRAINED if pretrained else {}) | kwargs
+    options = {k: kwargs.pop(k) for k in inspect.signature(cyclegan_game).parameters if k in kwargs}
+    if options.get('n_blocks') is None: options['n_blocks'] = 9 if getattr(dls, 'size', 64)>=256 else 6
+    schedules = {k.removeprefix('lambda_'): f for k,f in options.items() if k.startswith('lambda_') and callable(f)}
+    options |= {f'lambda_{k}': _begin(k, f) for k,f in schedules.items()}
+    return game_learner(dls, cyclegan_game(**options), schedules=schedules, cls=CycleGANLearner, **kwargs)
 
 # %% ../../nbs/game/08_learner.ipynb #d1d92dad
 @patch
