@@ -60,7 +60,7 @@ class PretrainedCritic(nn.Module):
     ):
         super().__init__()
         for k,v,low in (('nf', nf, 1), ('patch_nf', patch_nf, 0)): check_whole(k, v, low, 1024)
-        self.maps = FrozenMaps(features, size)
+        self.args,self.maps = (features, nf, patch_nf, size),FrozenMaps(features, size)
         self.features = features if isinstance(features, str) else type(features).__name__
         channels = [o.shape[1] for o in self.maps(torch.zeros(1, 3, 64, 64))]
         self.projections = nn.ModuleList(nn.Conv2d(c, nf, 1, bias=False).requires_grad_(False) for c in channels)
@@ -74,6 +74,13 @@ class PretrainedCritic(nn.Module):
         scores = [head(p(o)) for head,p,o in zip(self.heads, self.projections, self.maps(x))]
         if self.patch: scores.append(self.patch(x))
         return torch.cat([F.interpolate(o, scores[0].shape[-2:]) for o in scores], 1)
+
+    def __reduce__(self): return _again,(self.args, self.state_dict(), self.training) # pickle can't take spectral norms
+
+def _again(args, state, training):
+    critic = PretrainedCritic(*args).train(training)
+    critic.load_state_dict(state)
+    return critic
 
 def _head(nf):
     "A small critic of maps with `nf` channels"
