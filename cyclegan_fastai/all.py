@@ -6,6 +6,9 @@ from .core.photo import *
 from .nets.models import *
 from .nets.gan_models import *
 from .nets.losses import *
+from .nets.imagenet import *
+from .nets.residual import *
+from .nets.pretrained_critic import *
 from .data.files import *
 from .data.download import *
 from .data.show import *
@@ -33,10 +36,12 @@ from .watch.alarms import *
 from .measure.features import *
 from .measure.metrics import *
 from .measure.truth import *
+from .measure.judges import *
 from .measure.evaluation import *
 from .measure.digits import *
 from .measure.splits import *
 from .measure.yardstick import *
+from .measure.columns import *
 from .run.recipe import *
 from .run.checkpoints import *
 from .run.experiment import *

@@ -16,7 +16,7 @@ from cyclegan_fastai.game.gamelearner import game_learner
 from cyclegan_fastai.game.gans import GAN
 from cyclegan_fastai.game.guard import StopOnNonFinite
 from cyclegan_fastai.game.learner import cyclegan_learner
-from cyclegan_fastai.measure.metrics import KID
+from cyclegan_fastai.measure.columns import KID
 from cyclegan_fastai.watch.monitor import CriticAccuracy
 from cyclegan_fastai.watch.samples import ShowSamples
 from cyclegan_fastai.data.seasons import seasons

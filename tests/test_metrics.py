@@ -17,7 +17,8 @@ from cyclegan_fastai.measure.features import Features, FeatureSet, Probe, get_fe
 from cyclegan_fastai.data.files import image_files
 from cyclegan_fastai.game.learner import cyclegan_learner
 from cyclegan_fastai.measure.judges import Judge, RealImages, check_judges
-from cyclegan_fastai.measure.metrics import (KID, FrechetDistance, Space, domain_images, frechet_distance, frechet_score, held_out,
+from cyclegan_fastai.measure.columns import KID, FrechetDistance
+from cyclegan_fastai.measure.metrics import (Space, domain_images, frechet_distance, frechet_score, held_out,
     kernel_distance, kid_difference, kid_score, power_spectrum, precision_coverage, spectrum_distance)
 from cyclegan_fastai.data.seasons import seasons
 from cyclegan_fastai.measure.splits import split_distances

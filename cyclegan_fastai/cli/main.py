@@ -227,17 +227,18 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help='Folder of a run')],
     data: Annotated[Optional[str], typer.Option(
         help='Other data than that of the run: a name, an address, an archive or a folder')] = None,
-    features: Annotated[List[str], typer.Option(help='A network that judges: lite0, mobilenet, lite1, or inception, which '
-        'is downloaded; give the option several times for several')] = ['lite0','mobilenet'],
+    features: Annotated[List[str], typer.Option(help='A network that judges: lite0, mobilenet, lite1, or inception, '
+        'which is downloaded; give the option several times for several')] = ['lite0','mobilenet'],
     n: Annotated[Optional[int], typer.Option('-n', help='Test images of each domain, at most; all if left out')] = None,
     device: Device = None,
     as_json: Json = False,
 ):
     """Tell how good a trained model is, beside real and untranslated images.
 
-    By two networks that had no part in training: kernel distance (KID) and Fréchet distance of translated test images to
-    real training images, and how many are taken for the target. Errors of cycle and identity, distance of the power
-    spectrum; and the distance from the truth, where that is known. In the run's folder afterwards: `evaluation.json`, `evaluation.png`.
+    By two networks that had no part in training: kernel distance (KID) and Fréchet distance of translated test images
+    to real training images, and how many are taken for the target. Errors of cycle and identity, distance of the
+    power spectrum; and the distance from the truth, where that is known. In the run's folder afterwards:
+    `evaluation.json`, `evaluation.png`.
     """
     from cyclegan_fastai.run.experiment import evaluate_run
     with only_json(as_json): res = evaluate_run(run, data, features, n, device)

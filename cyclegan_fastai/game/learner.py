@@ -44,7 +44,7 @@ def cyclegan_game(
     lambda_identity:float=5., # Weight of the identity terms, likewise; the paper's 0.5 λ
     lambda_consistency:float=0., # Weight of the critics' consistency terms, likewise; Zhang et al. 2019 has 10
     generator:str='resnet', # 'resnet', as published, or 'residual', see `ResidualUNet`
-    critic:str='patch', # 'patch', as published, or a frozen network, see `PretrainedCritic`: 'lite1', 'mobilenet', 'lite0'
+    critic:str='patch', # 'patch', as published; or 'lite0', 'lite1', 'mobilenet', see `PretrainedCritic`
     augmented:bool=False, # Show critics augmented images, see `DiffAugment`
 )->CycleGAN:
     "Make the networks, initialised, and the losses of Zhu et al. 2017, arXiv 1703.10593"
@@ -73,7 +73,7 @@ PRETRAINED = dict(generator='residual', critic='lite1', n_blocks=3, nf=16, adver
 @delegates(cyclegan_game, keep=True)
 def cyclegan_learner(
     dls:DataLoaders, # Batches `(real_a, real_b)`, as from `UnpairedDataLoaders`
-    pretrained:bool=False, # Begin with what is known of photographs, by the settings in `PRETRAINED`; False: as published
+    pretrained:bool=False, # Begin with what is known of photographs, see `PRETRAINED`; False: as published
     **kwargs
 )->CycleGANLearner:
     "Make a learner for unpaired translation, with networks and losses of Zhu et al. 2017, arXiv 1703.10593"

@@ -13,17 +13,18 @@ from ..data.files import UnpairedFiles
 from ..game.game import Game
 from .features import JUDGES,get_features
 from .judges import *
-from .metrics import *
+from .metrics import domain_images,kid_difference
 from .truth import *
 
 # %% auto #0
-__all__ = ['SETS', 'translators', 'dls_files', 'DirectionScores', 'score_direction', 'Evaluation', 'critic_networks', 'evaluate']
+__all__ = ['translators', 'dls_files', 'Evaluation', 'critic_networks', 'evaluate']
 
 # %% ../../nbs/measure/04_evaluation.ipynb #634fd97f
 def _check_model(model):
     pair = isinstance(model, (tuple,list)) and len(model)==2 and all(map(callable, model))
-    if not (pair or isinstance(model, Game) or hasattr(model, 'evaluating')): raise TypeError("`model` must be a "
-        f"`CycleGANLearner`, its game, or two functions, a to b and b to a, got {type(model).__name__}: pass the learner")
+    if not (pair or isinstance(model, Game) or hasattr(model, 'evaluating')): raise TypeError(
+        "`model` must be a `CycleGANLearner`, its game, or two functions, a to b and b to a, "
+        f"got {type(model).__name__}: pass the learner")
 
 @contextmanager
 def translators(
@@ -45,106 +46,6 @@ def dls_files(
     "Files that the loaders read"
     def files(ds_idx, domain): return [f for f,d in dls[ds_idx].dataset.items if d==domain]
     return UnpairedFiles(*(files(i, d) for i in (0,1) for d in dls.domains), domains=dls.domains)
-
-# %% ../../nbs/measure/04_evaluation.ipynb #6ba08dbd
-SETS = 'real','untranslated','colours','translated' # Sets of images that are scored
-
-@dataclasses.dataclass
-class DirectionScores:
-    "Scores, errors and images of one direction of a model"
-    source:str # Name of the domain that is translated
-    target:str # Name of the domain it is translated to
-    scores:dict # Name of a judge → name of a set of images, see `SETS` → `Scores`
-    features:dict # Name of a judge → `FeatureSet` of each of these, and 'train', of real training images of the target
-    checks:dict # Name → number: counts, errors of cycle and identity, distances of the power spectrum
-    images:tuple # Real and translated images, from the most to the least convincing
-
-    @property
-    def direction(self): return f'{self.source} → {self.target}'
-
-    def way(self, judge, kind='translated', score='kid'):
-        "Percentage of the way from untranslated to real images; nan if KID can't tell these apart"
-        real,untranslated,at = (self.scores[judge][k] for k in ('real','untranslated',kind))
-        clear = untranslated.kid-real.kid > 2*np.hypot(untranslated.kid.se, real.kid.se)
-        low,at,high = (getattr(o, score).value for o in (real,at,untranslated))
-        return 100*(high-at)/(high-low) if clear and high>low else np.nan
-
-    def gain(self, judge, than='untranslated'):
-        "`Difference` in KID × 1000 between the translations and another set made of the same images; negative: nearer"
-        f = self.features[judge]
-        return kid_difference(f['translated'], f[than], f['train'])
-
-# %% ../../nbs/measure/04_evaluation.ipynb #38c85d5f
-@patch
-def rows(self:DirectionScores)->list: # Of dicts
-    "Rows of `Evaluation.table`"
-    names = dict(real=f'real {self.target}', untranslated=f'{self.source}, untranslated',
-        colours=f'{self.source}, one change of colours', translated=self.direction)
-    rows = []
-    for judge,scores in self.scores.items():
-        for k,o in scores.items():
-            row = dict(direction=self.direction, judge=judge, set=k, images=names[k], n=o.kid.counts[0])
-            row |= dict(kid=o.kid.value, kid_se=o.kid.se, taken=o.taken, taken_se=o.taken_se, frechet=o.frechet.value,
-                precision=o.precision, coverage=o.coverage)
-            if k in ('colours','translated'): row['kid_way'] = self.way(judge, k)
-            rows.append(row)
-    return rows
-
-@patch
-def verdict(self:DirectionScores)->str:
-    "What the scores say, in a sentence"
-    names = dict(untranslated='untranslated images', colours='one change of colours')
-    beaten = [k for k in names if all(self.gain(j, k).high<0 for j in self.scores)]
-    better,worse = (' and '.join(v for k,v in names.items() if (k in beaten)==o) for o in (True,False))
-    said = ', but '.join([f'nearer to real {self.target} than {better}']*bool(better) + [f'not nearer to real {self.target} '
-        f'than {worse}' if not better else f'not than {worse}']*bool(worse))
-    def taken(kind): return ' and '.join(f'{o[kind].taken:.0f}' for o in self.scores.values())
-    return (f'{self.direction}: {said}; {taken("translated")} % are taken for {self.target}, '
-        f'of real ones {taken("real")} %')
-
-# %% ../../nbs/measure/04_evaluation.ipynb #998ba4ac
-def _errors(x, cycled, same):
-    "Errors of cycle and identity of the images `x`"
-    cycle,identity = (50*(o-x).abs().mean().item() for o in (cycled,same))
-    return {'cycle error, % of the range': cycle, 'cycle PSNR, dB': psnr(cycled, x).mean().item(),
-        'cycle SSIM': ssim(cycled, x).mean().item(), 'identity error, % of the range': identity}
-
-# %% ../../nbs/measure/04_evaluation.ipynb #05fba6c4
-def _colours(judge, source, target):
-    "Images of `source` after the better of two colour maps that were fitted to the training images"
-    real = judge.real
-    x,train = real.test[source],(real.train[source], real.train[target])
-    made = [f(*train)(x) for f in (affine_colors, histogram_colors)]
-    return min(made, key=lambda o: kid_score(judge.embed(o, keep=True), judge.train[target]).value)
-
-def _embedded(judge, source, target, sets):
-    "Features of each set of images; those of real images are known"
-    made = {k: judge.embed(sets[k], keep=k=='colours') for k in ('colours','translated')}
-    known = dict(real=judge.test[target], untranslated=judge.test[source])
-    return {k: (known|made)[k] for k in SETS}
-
-def score_direction(
-    judges:list, # `Judge`s of the same `RealImages`
-    source:str, # Domain to translate
-    target:str, # Domain to translate it to
-    there:Callable, # Images of the source, (n, 3, h, w) in [-1, 1] → of the target
-    back:Callable, # Images of the target → of the source
-)->DirectionScores:
-    "Translate the test images of `source` and score the result"
-    real = judges[0].real
-    x = real.test[source]
-    sets = dict(real=real.test[target], untranslated=x, colours=_colours(judges[0], source, target), translated=there(x))
-    fake = sets['translated']
-    if not fake.isfinite().all(): raise FloatingPointError("`model` makes images that aren't finite: it has diverged; "
-        "load an earlier checkpoint")
-    features = {j.name: _embedded(j, source, target, sets) for j in judges}
-    scores = {j.name: {k: j(o, target) for k,o in features[j.name].items()} for j in judges}
-    for j in judges: features[j.name]['train'] = j.train[target]
-    spectra = {f'distance of spectrum, dB, {k}': spectrum_distance(o, real.train[target]) for k,o in sets.items()}
-    checks = {'test images': len(x), 'duplicates left out': real.dropped[source],
-        **_errors(x, back(fake), back(x)), **spectra}                    # `back` should leave `x` as it is
-    order = judges[0].looks(features[judges[0].name]['translated'], target).argsort(descending=True)
-    return DirectionScores(source, target, scores, features, checks, (x[order],fake[order]))
 
 # %% ../../nbs/measure/04_evaluation.ipynb #bbf3b473
 @dataclasses.dataclass
@@ -227,7 +128,8 @@ def critic_networks(
     game:Game, # Any game
 )->set[str]:
     "Names of the networks that a game's critics are built on"
-    return {o.features for critic in get_model(game).players('critics') for o in critic.modules() if hasattr(o, 'features')}
+    parts = [o for critic in get_model(game).players('critics') for o in critic.modules()]
+    return {o.features for o in parts if hasattr(o, 'features')}
 
 def evaluate(
     model, # A `CycleGANLearner`, a `CycleGAN`, or a pair of callables, see `translators`

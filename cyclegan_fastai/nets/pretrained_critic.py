@@ -46,7 +46,7 @@ class FrozenMaps:
         self.net.to(x.device)
         with torch.autocast(x.device.type, torch.float16, enabled=x.is_cuda):
             x = x.float()
-            if self.size and x.shape[-2:]!=(self.size,)*2: x = F.interpolate(x, (self.size,)*2, mode='bilinear', antialias=True)
+            if self.size: x = F.interpolate(x, (self.size,)*2, mode='bilinear', antialias=True)
             return [o.float() for o in self._maps(x.contiguous(memory_format=torch.channels_last))]
 
 # %% ../../nbs/nets/05_pretrained_critic.ipynb #d1b8384a
@@ -88,7 +88,7 @@ def _head(nf):
 
 # %% ../../nbs/nets/05_pretrained_critic.ipynb #312d22f1
 class DiffAugment(nn.Module):
-    "Shift images and cut out a square, each image by its own chance, in training only; Zhao et al. 2020, arXiv 2006.10738"
+    "Shift images and cut out a square, by chance, in training only; Zhao et al. 2020, arXiv 2006.10738"
     def __init__(self,
         shift:float=.125, # Largest shift, a fraction of the side; what comes in from outside is 0, a middle grey
         cutout:float=.5, # Side of the square that is cut out, a fraction of the image's; 0: nothing is cut out

@@ -28,7 +28,8 @@ class ResidualUNet(nn.Module):
         norm:Callable|str='instance', # As for `resnet_generator`
     ):
         super().__init__()
-        for k,v,low,high in (('n_blocks', n_blocks, 0, 100), ('nf', nf, 1, 1024), ('c', c, 1, 1024)): check_whole(k, v, low, high)
+        check_whole('n_blocks', n_blocks, 0, 100)
+        for k,v in dict(nf=nf, c=c).items(): check_whole(k, v, 1, 1024)
         make = get_norm(norm)
         self.stem = nn.Sequential(nn.ReflectionPad2d(2), nn.Conv2d(c, nf, 5), nn.ReLU(True))       # (n, nf, h, w)
         self.down1 = nn.Sequential(nn.AvgPool2d(2), _conv(nf, 2*nf, make))                         # (n, 2nf, h/2, w/2)
