@@ -275,12 +275,12 @@ def test_examples(translator, tmp_path):
 
 # A browser
 
-def the(d, css, n=0, seconds=90):
+def the(d, css, n=0, seconds=30):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
     return WebDriverWait(d, seconds, .05).until(lambda d: [o for o in d.find_elements(By.CSS_SELECTOR, css)][n:n+1], css)[0]
 
-def until(d, js, *args, seconds=90):
+def until(d, js, *args, seconds=30):
     from selenium.webdriver.support.ui import WebDriverWait
     return WebDriverWait(d, seconds, .05).until(lambda d: d.execute_script('return '+js, *args), js)
 

@@ -253,29 +253,28 @@ def test_done_is_newer_than_source_and_model(tmp_path):
     assert again(size=8)==['done','skipped']
 
 CHILD = '''
-import sys, time, torch
+import sys, torch
 torch.set_num_threads(1)
 from cyclegan_fastai.use.batch import *
 from cyclegan_fastai.use.translator import Translator
 model,photos,out = sys.argv[1:]
-for row in translate_files(Translator.load(model, device='cpu'), find_images([photos], out, 'winter'), 'winter'):
-    print(row['status'], flush=True)
-    time.sleep(.05) # a busy machine may let the other process wait
+for row in translate_files(Translator.load(model, device='cpu'), find_images([photos], out, 'winter'), 'winter'): print(row['status'], flush=True)
 '''
 
 @pytest.mark.parametrize('sig', [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_resumed(tmp_path, model_file, translator, sig):
     "A real process, ended in the middle of a folder; then the same again"
     photos = tmp_path/'in'
-    for i in range(60): picture(photos/f'{i:02}.png', (160,120), seed=i)
+    for i in range(40): picture(photos/f'{i:02}.png', (160,120), seed=i)
     args = [model_file, photos, tmp_path/'out']
-    p = subprocess.Popen([sys.executable, '-c', CHILD, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    p = subprocess.Popen([sys.executable, '-c', CHILD, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)) # a job in the background ignores it
     assert [p.stdout.readline() for _ in range(4)]==['done\n']*4
     p.send_signal(sig)
     rest = p.stdout.read()
-    assert p.wait()!=0 and rest.count('done')<50                                   # in the middle indeed
+    assert p.wait()!=0 and rest.count('done')<30                                   # in the middle indeed
     made = {k: v for k,v in bytes_of(tmp_path/'out').items() if k.suffix!='.part'}
-    assert 4 <= len(made) < 60
+    assert 4 <= len(made) < 40
     for o in made: Image.open(o).load()
     if sig==signal.SIGINT: assert not list((tmp_path/'out').glob('*.part'))
     jobs = find_images([photos], tmp_path/'out', 'winter')
@@ -284,7 +283,7 @@ def test_killed_and_resumed(tmp_path, model_file, translator, sig):
     rows = list(translate_files(translator, jobs, 'winter'))
     assert status(rows)==['skipped' if o.result in made else 'done' for o in jobs]
     assert {k: v for k,v in bytes_of(tmp_path/'out').items() if k in made}==made
-    assert len(list((tmp_path/'out').iterdir()))==60
+    assert len(list((tmp_path/'out').iterdir()))==40
     for o in jobs: assert np.array_equal(Image.open(o.result), translator(o.source, 'winter'))
 
 def test_nothing_heavy_comes_in(root):

@@ -69,7 +69,8 @@ def test_figures_that_need_a_gpu_say_so(run):
 def test_figures_of_this_machine():
     rows = {o['what']: o for o in bench_figures(replace(QUICK, ema=0., blocks=1, width=4), ('start','onnx'), 'cpu')['figures']}
     start, onnx = (next(v for k,v in rows.items() if o in k) for o in ('second start','ONNX'))
-    assert 1 < float(start['found'].split()[0]) < 200 and start['ok']==(float(start['found'].split()[0])<=15)
+    seconds = float(start['found'].split()[0])          # rounded to a tenth: at exactly 15.0 either word is right
+    assert 1 < seconds < 200 and (start['ok']==(seconds<=15) or seconds==15)
     if 'not measured' not in onnx['found']: assert .1 < float(onnx['found'].split()[0]) < 20
 
 def test_arithmetic_is_counted():

@@ -362,7 +362,7 @@ def test_page_in_a_browser(browser, gateway, original, tmp_path, width):
     from selenium.webdriver.support.select import Select
     from selenium.webdriver.support.wait import WebDriverWait
     driver = browser(width, 800)
-    wait, find = WebDriverWait(driver, 90), lambda o: driver.find_element(By.CSS_SELECTOR, o)
+    wait, find = WebDriverWait(driver, 30), lambda o: driver.find_element(By.CSS_SELECTOR, o)
     driver.get(gateway)
     wait.until(lambda _: find('[role=status]').text=='')
     assert [o.text for o in Select(find('select')).options]==['summer','winter'] and find('select').get_property('value')=='winter'

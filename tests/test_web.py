@@ -195,7 +195,7 @@ class Page:
 
     def until(self, *states):
         from selenium.webdriver.support.ui import WebDriverWait
-        WebDriverWait(self.driver, 90, poll_frequency=.05).until(lambda _: self.state in states)
+        WebDriverWait(self.driver, 60, poll_frequency=.05).until(lambda _: self.state in states)
         return self
 
     @property
@@ -259,7 +259,7 @@ def test_download_keeps_what_is_transparent(visit, translator, tmp_path):
     page.find('#download').click()
     from selenium.webdriver.support.ui import WebDriverWait
     saved = tmp_path/'downloads'/'clear-winter.png'
-    WebDriverWait(page.driver, 90).until(lambda _: saved.exists())
+    WebDriverWait(page.driver, 10).until(lambda _: saved.exists())
     found = np.array(Image.open(saved)).astype(float)
     assert found.shape==expected.shape and (found[...,3]==expected[...,3]).all()
     seen = lambda x: x[...,:3]*x[...,3:]/255                             # a canvas keeps colours times alpha
@@ -441,5 +441,5 @@ def test_opened_as_a_file_it_says_what_to_do(browser, page_folder):
     driver = browser()
     driver.get((page_folder/'index.html').as_uri())
     note = driver.find_element('id', 'asleep')
-    WebDriverWait(driver, 90).until(lambda _: note.is_displayed())
+    WebDriverWait(driver, 10).until(lambda _: note.is_displayed())
     assert 'python -m http.server' in note.text and not driver.find_element('tag name', 'main').is_displayed()
