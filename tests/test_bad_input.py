@@ -449,10 +449,10 @@ line('train --resume --out r --size 32', '`size` was 64', 'start a new run', mak
 translate = 'translate x.png --run {model}'
 x = lambda: picture('x.png')
 line('translate', 'Missing argument')
-line('translate x.png --run nowhere', '`nowhere`', 'name the folder', 'comes with the package: yosemite', make=x)
+line('translate x.png --run nowhere', '`nowhere`', 'name the folder', 'comes with the package: summer2winter', make=x)
 line('translate x.png --run runs/seasons', '`runs/seasons`', 'name the folder', make=x)
-line('translate x.png   # beside a stopped run of the name', '--resume --out yosemite', make=lambda: (x(), put('yosemite/recipe.json', '{}')))
-line('translate x.png   # beside a damaged model of the name', 'yosemite/model.safetensors', 'is damaged', make=lambda: (x(), put('yosemite/model.safetensors', 'hello, world'*9)))
+line('translate x.png   # beside a stopped run of the name', '--resume --out summer2winter', make=lambda: (x(), put('summer2winter/recipe.json', '{}')))
+line('translate x.png   # beside a damaged model of the name', 'summer2winter/model.safetensors', 'is damaged', make=lambda: (x(), put('summer2winter/model.safetensors', 'hello, world'*9)))
 line('translate nothing.png --run {model}', '`nothing.png`', 'Name image files')
 line('translate photos --run {model}', '`photos`', '.jpg', make=lambda: put('photos/a.txt', 'a'))
 line("translate '*.tiff' --run {model}", '`*.tiff`', '.jpg', make=x)

@@ -10,7 +10,7 @@ from cyclegan_fastai.cli.main import app
 from cyclegan_fastai.run.experiment import recipe_dls
 from cyclegan_fastai.run.bench import bench_rates
 from cyclegan_fastai.run.figures import bench_figures, step_flops
-from cyclegan_fastai.run.recipe import PAPER, QUICK, faster
+from cyclegan_fastai.run.recipe import PAPER, SMALL, faster
 from cyclegan_fastai.data.seasons import seasons
 
 try: has_upit = importlib.metadata.version('upit')==UPIT
@@ -67,7 +67,7 @@ def test_figures_that_need_a_gpu_say_so(run):
     assert 'at most 600 s' in out and 'at most 4 GiB' in out and 'kept' not in out
 
 def test_figures_of_this_machine():
-    rows = {o['what']: o for o in bench_figures(replace(QUICK, ema=0., blocks=1, width=4), ('start','onnx'), 'cpu')['figures']}
+    rows = {o['what']: o for o in bench_figures(replace(SMALL, ema=0., blocks=1, width=4), ('start','onnx'), 'cpu')['figures']}
     start, onnx = (next(v for k,v in rows.items() if o in k) for o in ('second start','ONNX'))
     seconds = float(start['found'].split()[0])          # rounded to a tenth: at exactly 15.0 either word is right
     assert 1 < seconds < 200 and (start['ok']==(seconds<=15) or seconds==15)
@@ -91,7 +91,7 @@ def test_arithmetic_is_counted():
 
 def test_rates_of_larger_batches(tmp_path):
     path = seasons(n_train=8, n_test=8, size=32, path=tmp_path/'seasons')
-    recipe = replace(QUICK, data=str(path), size=32, blocks=1, width=4, bs=1, lr=2e-4, ema=0., epochs=1, decay_epochs=0)
+    recipe = replace(SMALL, data=str(path), size=32, blocks=1, width=4, bs=1, lr=2e-4, ema=0., epochs=1, decay_epochs=0)
     rows = bench_rates(recipe, sizes=(4,), seeds=1, device='cpu')['rows']
     assert [(o['bs'], o['rule'], o['lr']) for o in rows]==[(1,'constant',2e-4), (4,'constant',2e-4), (4,'square_root',4e-4), (4,'linear',8e-4)]
     assert all(5 < o['psnr'] < 40 and o['kid']==o['kid'] for o in rows)
@@ -99,7 +99,7 @@ def test_rates_of_larger_batches(tmp_path):
 
 def test_the_clock_counts_training_steps_alone(tmp_path):
     path = seasons(n_train=8, n_test=2, size=32, path=tmp_path/'seasons')
-    side = Ours(replace(QUICK, data=str(path), size=32, blocks=1, width=4, bs=2), recipe_dls(replace(QUICK, data=str(path), size=32, bs=2), 'cpu'))
+    side = Ours(replace(SMALL, data=str(path), size=32, blocks=1, width=4, bs=2), recipe_dls(replace(SMALL, data=str(path), size=32, bs=2), 'cpu'))
     clock = Clock(5, warm=2)                                            # over the end of an epoch of four steps
     with side.learn.no_bar(), side.learn.no_logging(): side.learn.fit(2, cbs=clock)
     assert clock.done==7 and clock.seconds > 0

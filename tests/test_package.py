@@ -74,7 +74,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel, tracked):
     package = {o for o in tracked if o.startswith(f'{name}/')}
     assert {o for o in files if '.dist-info/' not in o}==package
     assert {o.split('/')[2] for o in package if '/templates/' in o}=={'app','lambda','space','web'}
-    assert {o.split('/', 2)[2] for o in package if '/pretrained/' in o}=={'yosemite/README.md','yosemite/model.safetensors'}
+    assert {o.split('/', 2)[2] for o in package if '/pretrained/' in o}=={'summer2winter/README.md','summer2winter/model.safetensors'}
     for o in package: assert files[o]==(root/o).read_bytes()
     assert {o.split('.dist-info/')[1] for o in files if '.dist-info/' in o}=={
         'METADATA','WHEEL','RECORD','entry_points.txt','top_level.txt','licenses/LICENSE'}

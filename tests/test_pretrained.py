@@ -10,7 +10,7 @@ from cyclegan_fastai.use.export import load_model
 from cyclegan_fastai.use.translator import Translator, model_files, pretrained_models
 from cyclegan_fastai.data.landscape import Scene, draw_scene
 
-folder = pretrained_models()['yosemite']
+folder = pretrained_models()['summer2winter']
 file,card = folder/'model.safetensors', (folder/'README.md').read_text(encoding='utf-8')
 
 def drawn(season='summer', seed=3, size=320): return draw_scene(Scene.random(np.random.default_rng(seed)), season, size).crop((0, 0, size, size*3//4))
@@ -86,24 +86,24 @@ def test_translate_as_the_readme_says(run):
     assert [o.as_posix() for o in Path('translated').iterdir()]==['translated/photo_winter.jpg']
     assert Image.open('translated/photo_winter.jpg').size==(320,240)
     assert '0 translated, 1 done before' in run('cyclegan-fastai translate photo.jpg')[1]
-    assert '1 translated' in run('cyclegan-fastai translate photo.jpg --to summer --run yosemite')[1]
+    assert '1 translated' in run('cyclegan-fastai translate photo.jpg --to summer --run summer2winter')[1]
     summer,winter = (np.array(Image.open(f'translated/photo_{o}.jpg')).astype(int) for o in ('summer','winter'))
     assert summer.shape==winter.shape==(240,320,3) and np.abs(summer-winter).mean()>4
 
 def test_export_goes_here_and_not_into_the_package(run):
     before = contents()
-    for line in ('export yosemite --format safetensors --dtype float16', 'export --format torchscript'):
+    for line in ('export summer2winter --format safetensors --dtype float16', 'export --format torchscript'):
         code, out, err = run(f'cyclegan-fastai {line}')
         assert code==0, (out, err)
-    assert {o.as_posix() for o in Path('yosemite').iterdir()}=={'yosemite/safetensors','yosemite/torchscript'} and contents()==before
-    again = Translator.load('yosemite/safetensors', device='cpu').engine().net.state_dict()
+    assert {o.as_posix() for o in Path('summer2winter').iterdir()}=={'summer2winter/safetensors','summer2winter/torchscript'} and contents()==before
+    again = Translator.load('summer2winter/safetensors', device='cpu').engine().net.state_dict()
     assert all(torch.equal(v, again[k]) for k,v in Translator.load(device='cpu').engine().net.state_dict().items())
-    assert model_files('yosemite')==[file], 'the folder that was made holds no model itself'
+    assert model_files('summer2winter')==[file], 'the folder that was made holds no model itself'
 
 def test_onnx_and_the_loaders_of_other_verbs(shipped, run, tmp_path):
     pytest.importorskip('onnxscript', reason='no ONNX exporter: install the extra [onnx]')
     from cyclegan_fastai.use.export import export_files
-    t = load_model(Path('yosemite'), device='cpu')                        # as `app` and `export` do
+    t = load_model(Path('summer2winter'), device='cpu')                        # as `app` and `export` do
     assert t.about==shipped.about
     assert {o.name for o in export_files(t, tmp_path)}=={'summer_to_winter.onnx','winter_to_summer.onnx'}
 
@@ -111,28 +111,28 @@ def test_a_folder_of_yours_goes_first(run, shipped, translator):
     x = np.array(drawn())[:64,:64]
     theirs = shipped(x)
     drawn().save('photo.png')
-    Path('yosemite').mkdir()
-    drawn().save('yosemite/photo.jpg')                                    # of a trip to Yosemite: no model is meant
-    assert np.array_equal(Translator.load('yosemite', device='cpu')(x), theirs)
-    assert '1 translated' in run('cyclegan-fastai translate yosemite --out trip')[1]
-    Path('yosemite/recipe.json').write_text('{}')                         # a run that isn't finished
-    with pytest.raises(FileNotFoundError, match='--resume --out yosemite'): Translator.load('yosemite')
-    translator.save('yosemite/model.safetensors')
-    for o in ('yosemite', Path('yosemite')): assert model_files(o)==[Path('yosemite/model.safetensors')]
-    mine = Translator.load('yosemite', device='cpu')
+    Path('summer2winter').mkdir()
+    drawn().save('summer2winter/photo.jpg')                                    # of a trip to Yosemite: no model is meant
+    assert np.array_equal(Translator.load('summer2winter', device='cpu')(x), theirs)
+    assert '1 translated' in run('cyclegan-fastai translate summer2winter --out trip')[1]
+    Path('summer2winter/recipe.json').write_text('{}')                         # a run that isn't finished
+    with pytest.raises(FileNotFoundError, match='--resume --out summer2winter'): Translator.load('summer2winter')
+    translator.save('summer2winter/model.safetensors')
+    for o in ('summer2winter', Path('summer2winter')): assert model_files(o)==[Path('summer2winter/model.safetensors')]
+    mine = Translator.load('summer2winter', device='cpu')
     assert mine.size==32 and np.array_equal(mine(x), translator(x)) and not np.array_equal(mine(x), theirs)
     assert run('cyclegan-fastai translate photo.png --out mine')[0]==0
     assert np.array_equal(Image.open('mine/photo_winter.png'), mine(Image.open('photo.png'))), 'by the default of the command line, too'
 
 def test_a_name_that_is_none_says_which_there_are(run):
-    with pytest.raises(FileNotFoundError, match='`yosemiti` doesn.t exist: .* comes with the package: yosemite$'): Translator.load('yosemiti')
-    assert run('cyclegan-fastai app yosemiti')[0]==2
+    with pytest.raises(FileNotFoundError, match='`summer2winte` doesn.t exist: .* comes with the package: summer2winter$'): Translator.load('summer2winte')
+    assert run('cyclegan-fastai app summer2winte')[0]==2
 
 def test_without_the_folder_the_rest_works(monkeypatch, translator, model_file, tmp_path):
     "As in a serverless function, which takes along a few modules and no model"
     monkeypatch.setattr('cyclegan_fastai.use.translator.resources', lambda _: tmp_path)
     assert pretrained_models()=={} and model_files(model_file.parent)==[model_file]
-    with pytest.raises(FileNotFoundError, match="`yosemite` doesn't exist: name the folder of a finished run, or a model's file$"): Translator.load()
+    with pytest.raises(FileNotFoundError, match="`summer2winter` doesn't exist: name the folder of a finished run, or a model's file$"): Translator.load()
 
 # What it is worth
 

@@ -8,7 +8,7 @@ from fastai.callback.core import Callback
 from PIL import Image
 from cyclegan_fastai.run import experiment
 from cyclegan_fastai.run.experiment import evaluate_run, recipe_dls, recipe_learner, run_experiment
-from cyclegan_fastai.run.recipe import QUICK, RECIPES, STUDIES, Recipe, get_recipe
+from cyclegan_fastai.run.recipe import SMALL, RECIPES, STUDIES, Recipe, get_recipe
 from cyclegan_fastai.data.seasons import seasons
 from cyclegan_fastai.run.study import run_study, save_study, study_rows, study_table
 
@@ -20,7 +20,7 @@ def handful(tmp_path_factory):
     return seasons(n_train=8, n_test=8, size=32, seed=3, path=tmp_path_factory.mktemp('data')/'handful')
 
 @pytest.fixture(scope='module')
-def tiny(handful): return replace(QUICK, data=str(handful), size=32, epochs=1, decay_epochs=1, blocks=0, width=2, ema=0., fast=True)
+def tiny(handful): return replace(SMALL, data=str(handful), size=32, epochs=1, decay_epochs=1, blocks=0, width=2, ema=0., fast=True)
 
 @pytest.fixture(scope='module')
 def two(tiny): return {'a': tiny, 'consistency 1': replace(tiny, consistency=1.)}

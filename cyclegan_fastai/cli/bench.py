@@ -15,7 +15,7 @@ from typing import Annotated,Optional
 import typer
 from .terminal import *
 from ..core.checks import check_choice
-from ..run.recipe import PAPER,QUICK,STUDIES
+from ..run.recipe import PAPER,SMALL,STUDIES
 
 # %% ../../nbs/cli/03_bench.ipynb #3100ff64
 bench_app = typer.Typer()
@@ -49,8 +49,8 @@ def bench(
     smallest = dict(bs=1, lr=PAPER.lr, ema=0.) | changes
     parts = None if only is None else tuple(only.split(','))
     with only_json(as_json):
-        if quality: res = bench_quality(replace(QUICK, **changes), seeds, device, True)
-        elif rates: res = bench_rates(replace(QUICK, **smallest), seeds=seeds, device=device, progress=True)
+        if quality: res = bench_quality(replace(SMALL, **changes), seeds, device, True)
+        elif rates: res = bench_rates(replace(SMALL, **smallest), seeds=seeds, device=device, progress=True)
         else: res = bench_figures(replace(speed_recipe(device), **changes), parts, device, rounds, steps, True)
     if as_json: return print(json.dumps(res, ensure_ascii=False))
     print_table(_quality_rows(res) if quality else [*map(_rate_row, res['rows'])] if rates else _figure_rows(res))

@@ -189,6 +189,20 @@ def _held_out(domains, row):
     errors = f'{row["valid_cycle_a"]/2:.1%} ({a}) and {row["valid_cycle_b"]/2:.1%} ({b})'
     return f'Held out: an image comes back from its round trip with a mean error of {errors} of the range.'
 
+# %% ../../nbs/cli/04_main.ipynb #56bacbec
+def _percent(x): return '' if x is None else f'{x:.0f}'
+
+def _row(o):
+    "A row for a set of images; only those that were made have come some of the way"
+    return {'images': o['images'], 'n': o['n'], 'KID × 1000': f'{o["kid"]:.2f} ± {o["kid_se"]:.2f}',
+        'taken for the target, %': f'{o["taken"]:.0f} ± {o["taken_se"]:.0f}', '% of the way': _percent(o.get('kid_way')),
+        'Fréchet': o['frechet'], 'precision, %': _percent(o['precision']), 'coverage, %': _percent(o['coverage'])}
+
+def _print_judged(judged):
+    "The first columns, and the verdict"
+    print_table([dict([*_row(o).items()][:5]) for o in judged['table']], title=judged['features'][0])
+    for o in judged['verdict']: say(f'{o}.')
+
 # %% ../../nbs/cli/04_main.ipynb #631bd7e8
 _best = 'The best, by {measure} of held-out images, was epoch {epoch}: {out}/best.safetensors'
 
@@ -200,22 +214,15 @@ def _report(res, out):
         _print_truth(res['scores'])
         _print_gains(res['scores'])
     else: console.print(_held_out(res['domains'], last), highlight=False)
+    if res['judged']: _print_judged(res['judged'])
     if best and best['epoch']<epochs: say(_best.format(**best, out=out))
     for k,v in last.get('alarms', {}).items(): say(f'Alarm at the end: {k.replace("_", " ")}: {v}.', style='red')
     say(_next_steps(shlex.quote(str(out)), out, res['domains'][1]))
 
 # %% ../../nbs/cli/04_main.ipynb #e87204df
-def _percent(x): return f'{x:.0f}' if x==x else ''                              # nan: nothing to tell apart
-
-def _row(o):
-    "A row for a set of images; only those that were made have come some of the way"
-    return {'images': o.images, 'n': o.n, 'KID × 1000': f'{o.kid:.2f} ± {o.kid_se:.2f}',
-        'taken for the target, %': f'{o.taken:.0f} ± {o.taken_se:.0f}', 'Fréchet': o.frechet,
-        'precision, %': _percent(o.precision), 'coverage, %': _percent(o.coverage), '% of the way': _percent(o.kid_way)}
-
 def _print_evaluation(res):
     for judge,title in zip(res.judges, res.features):
-        print_table([_row(o) for o in res.table[res.table.judge==judge].itertuples()], title=title)
+        print_table([_row(o) for o in res.to_dict()['table'] if o['judge']==judge], title=title)
     for o in res.verdict: say(f'{o}.')
     checks = [{'': k, **o.astype(float).to_dict()} for k,o in res.checks.iterrows()]
     print_table(checks, title='Held-out images')

@@ -23,6 +23,8 @@ __all__ = ['PRETRAINED', 'cyclegan_game', 'CycleGANLearner', 'cyclegan_learner']
 # %% ../../nbs/game/08_learner.ipynb #a7c1413f
 def _generator(kind, n_blocks, nf, norm, dropout, up):
     check_choice('generator', kind, ('resnet','residual'))
+    if dropout and kind=='residual': raise ValueError("`dropout` is for `generator='resnet'`: 'residual' has none; "
+        "leave one of the two out")
     if kind=='residual': return ResidualUNet(n_blocks, nf, norm=norm)
     return init_gan(resnet_generator(n_blocks, nf, norm=norm, dropout=dropout, up=up))
 
@@ -66,8 +68,8 @@ def _begin(family, schedule):
         f"that gives one, such as `SchedLin(10, 1)`: at 0 it fails ({e})") from None
 
 # %% ../../nbs/game/08_learner.ipynb #341f67ad
-PRETRAINED = dict(generator='residual', critic='lite1', n_blocks=3, nf=16, adversarial='hinge', lambda_cycle=3.,
-    lambda_identity=.5, lr=1e-3, ema=.99) # Settings of `pretrained=True`
+PRETRAINED = dict(generator='residual', critic='lite1', augmented=True, n_blocks=3, nf=16, adversarial='hinge',
+    lambda_cycle=1., lambda_identity=.5, lr=1e-3, ema=.99) # Settings of `pretrained=True`
 
 @delegates(game_learner, but=['game','schedules','cls'], keep=True)
 @delegates(cyclegan_game, keep=True)

@@ -22,6 +22,7 @@ class FakePool:
         fakes:Tensor, # (n, c, h, w)
     )->Tensor: # Same shape, detached: fakes for the critic
         fakes = fakes.detach()                                  # the critics' loss must not reach the generators
+        if self.images and self.images[0].shape!=fakes.shape[1:]: self.images = []
         return torch.stack([self._exchange(o) for o in fakes]) if self.size else fakes
 
     def _exchange(self, new):

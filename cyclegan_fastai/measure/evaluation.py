@@ -17,7 +17,7 @@ from .metrics import domain_images,kid_difference
 from .truth import *
 
 # %% auto #0
-__all__ = ['translators', 'dls_files', 'Evaluation', 'critic_networks', 'evaluate']
+__all__ = ['translators', 'dls_files', 'Evaluation', 'critic_networks', 'free_judge', 'evaluate']
 
 # %% ../../nbs/measure/04_evaluation.ipynb #634fd97f
 def _check_model(model):
@@ -131,12 +131,18 @@ def critic_networks(
     parts = [o for critic in get_model(game).players('critics') for o in critic.modules()]
     return {o.features for o in parts if hasattr(o, 'features')}
 
+def free_judge(
+    game:Game, # Any game
+)->str: # Name of a network
+    "The first default judge that had no part in the game's critics"
+    return first(o for o in JUDGES if o not in critic_networks(game))
+
 def evaluate(
     model, # A `CycleGANLearner`, a `CycleGAN`, or a pair of callables, see `translators`
     dls:DataLoaders, # Of two domains: the validation set is translated, the training set is what real images look like
     features:str|nn.Module|list|tuple=JUDGES, # Of one judge or several, as for `get_features`
     n:int|None=None, # Validation images of each domain, at most; all
-    truth:tuple|None=None, # Folders of true images, as for `truth_scores`; `truthA` and `truthB`, where these exist
+    truth:tuple|None=None, # Folders of true images, as for `truth_scores`; `truthA`, `truthB` if they exist; (): none
     progress:bool=True, # Show bars, in a notebook or a terminal
 )->Evaluation:
     "Score a model in both directions, beside real and untranslated images"
@@ -151,7 +157,7 @@ def evaluate(
     judges = [Judge(real, o, progress) for o in nets]
     with translators(model) as (a2b,b2a):
         both = [score_direction(judges, a, b, a2b, b2a), score_direction(judges, b, a, b2a, a2b)]
-        true = truth and truth_scores(a2b, b2a, dls.path, dls.size, dls.domains, dls_files(dls), truth)
+        true = truth_scores(a2b, b2a, dls.path, dls.size, dls.domains, dls_files(dls), truth) if truth else None
     return Evaluation(both, true, [o.net.name for o in judges])
 
 # %% ../../nbs/measure/04_evaluation.ipynb #d1d92dad

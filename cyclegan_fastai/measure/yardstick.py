@@ -9,7 +9,7 @@ from typing import NamedTuple
 from fastai.vision.all import *
 from ..data.files import image_files
 from ..data.unpaired import load_images
-from .evaluation import critic_networks,dls_files,translators
+from .evaluation import dls_files,free_judge,translators
 from .features import *
 from .metrics import domain_images,kid_score
 from .truth import has_truth,psnr
@@ -37,13 +37,9 @@ def _psnr_yardstick(learn, n):
         return np.mean(values).item()
     return Yardstick('PSNR in dB', -1, measure)
 
-def _judge(learn):
-    "The first judge that the learner's critics aren't built on"
-    return first(o for o in JUDGES if o not in critic_networks(learn.model))
-
 def _kid_yardstick(learn, n):
     "Mean kernel distance of the translations to real training images"
-    net,(a,b),train = get_features(_judge(learn)),domain_images(learn.dls, 1, n),domain_images(learn.dls, 0, n)
+    net,(a,b),train = get_features(free_judge(learn.model)),domain_images(learn.dls, 1, n),domain_images(learn.dls, 0, n)
     real_a,real_b = (net.embed(o, keep=True) for o in train)
     def measure():
         with translators(learn) as (a2b,b2a): fake_b,fake_a = a2b(a),b2a(b)

@@ -70,7 +70,7 @@ def speed_recipe(
 )->Recipe:
     "Recipe to time: small networks on a CPU, the paper's on a GPU"
     on_cpu = torch.device(check_device(device) or default_device()).type=='cpu'
-    return replace(QUICK if on_cpu else PAPER, augment='flip', ema=0.)
+    return replace(SMALL if on_cpu else PAPER, augment='flip', ema=0.)
 
 # %% ../../nbs/run/05_bench.ipynb #d6e08650
 def _speed_row(side, speeds):
@@ -87,7 +87,7 @@ def _speed_verdict(row, on_cpu):
     return dict(at_least=f'{bar} × {"each" if on_cpu else "UPIT"}', ok=ok)
 
 def bench_speed(
-    recipe:Recipe=replace(QUICK, ema=0.), # Sizes of images, networks and batches
+    recipe:Recipe=replace(SMALL, ema=0.), # Sizes of images, networks and batches
     rounds:int=7, # Rounds that count
     steps:int=25, # Training steps of each side in a round
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
@@ -118,14 +118,15 @@ def scores_by_direction(
     return res
 
 def bench_quality(
-    recipe:Recipe=QUICK, # All settings of the training
+    recipe:Recipe=SMALL, # All settings of the training
     seeds:int=1, # Runs of each side: with the recipe's seed, and with those after it
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
     progress:bool=False, # Show a bar
 )->dict: # `about`; and `rows`: `side`, `lr`, `seed`, `seconds`, and `scores` by direction
     "Train all sides with the same schedule, and score their translations alike"
     check_whole('seeds', seeds)
-    rows,rates = [],dict.fromkeys([(Ours, recipe.lr), (Plain, recipe.lr), (Upit, PAPER.lr), (Upit, recipe.lr)])
+    rates = dict.fromkeys([*((o, recipe.lr) for o in (Pretrained, Ours, Plain)), (Upit, PAPER.lr), (Upit, recipe.lr)])
+    rows = []
     jobs = list(itertools.product(range(recipe.seed, recipe.seed+seeds), rates))
     for seed,(kind,lr) in progress_bar(jobs, display=progress, leave=False):
         r = replace(recipe, seed=seed, lr=lr)
@@ -151,7 +152,7 @@ def _mean_scores(found):
     return pd.DataFrame(scores_by_direction(found)).mean(axis=1).filter(['psnr','kid']).to_dict()
 
 def bench_rates(
-    recipe:Recipe=replace(QUICK, bs=1, lr=PAPER.lr, ema=0., epochs=4, decay_epochs=4), # The smallest batch and its rate
+    recipe:Recipe=replace(SMALL, bs=1, lr=PAPER.lr, ema=0., epochs=4, decay_epochs=4), # The smallest batch and its rate
     sizes:tuple=(4,16), # The other batch sizes
     seeds:int=2, # Runs of each: with the recipe's seed, and with those after it
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is

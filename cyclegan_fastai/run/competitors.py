@@ -18,7 +18,7 @@ from .recipe import Recipe,learner_args
 from .plain_loop import *
 
 # %% auto #0
-__all__ = ['UPIT', 'SIDES', 'now', 'Clock', 'Side', 'Ours', 'FastExact', 'Fast', 'Plain', 'upit_names', 'Upit']
+__all__ = ['UPIT', 'SIDES', 'now', 'Clock', 'Side', 'Ours', 'Pretrained', 'FastExact', 'Fast', 'Plain', 'upit_names', 'Upit']
 
 # %% ../../nbs/run/04_competitors.ipynb #ee0271c2
 def now(
@@ -74,6 +74,13 @@ class Ours(Side):
     def fit(self, flat, decay):
         with self.learn.no_bar(),self.learn.no_logging(): self.learn.fit_flat_lin(flat, decay)
     def model(self): return self.learn
+
+class Pretrained(Ours):
+    "This package's learner, which begins with what is known of photographs"
+    name = 'cyclegan_fastai, pretrained'
+    def make(self, dls):
+        r = self.recipe
+        self.learn = cyclegan_learner(dls, pretrained=True, n_blocks=r.blocks, nf=r.width, lr=r.lr)
 
 class FastExact(Ours):
     "This package's learner after `to_fast`, in 32 bits and without a compiler"

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/run/02_experiment.ipynb #e2b9b9d5
 from __future__ import annotations
-import json,platform
+import json,platform,warnings
 from contextlib import nullcontext
 from dataclasses import asdict,replace
 
@@ -18,6 +18,7 @@ from ..data.seasons import seasons
 from ..data.show import save_figure
 from ..data.unpaired import UnpairedDataLoaders
 from ..game.terms import gathered
+from ..game.schedule import ProgressiveResize
 from ..game.gamelearner import load_game
 from ..game.learner import *
 from ..game.guard import StopOnNonFinite
@@ -80,6 +81,8 @@ def recipe_learner(
 )->CycleGANLearner:
     "Make the data and the learner of a recipe, seeded"
     dls,cbs = recipe_dls(recipe, device, workers),[CriticAccuracy(), Alarms(), StopOnNonFinite()]
+    if recipe.first_size and recipe.epochs:
+        cbs.append(ProgressiveResize(recipe.first_size, recipe.epochs/(recipe.epochs+recipe.decay_epochs)))
     learn = cyclegan_learner(dls, **learner_args(recipe), path=out, model_dir='.', cbs=cbs)
     if recipe.deterministic: mirror_pads(learn.model)
     return learn.to_fast() if recipe.fast else learn
@@ -178,6 +181,11 @@ def _scores(learn):
     with translators(learn) as maps: res = truth_scores(*maps, dls.path, dls.size, learn.domains, dls_files(dls))
     return res.to_dict('records')
 
+def _judged(learn):
+    "What one judge says about a hundred held-out images a side; None where there are too few"
+    try: return evaluate(learn, learn.dls, free_judge(learn.model), n=100, truth=()).to_dict()
+    except ValueError as e: warnings.warn(f"The model isn't judged: {e}")
+
 # %% ../../nbs/run/02_experiment.ipynb #56478dc8
 def finish_run(
     learn:CycleGANLearner, # Trained
@@ -195,7 +203,7 @@ def finish_run(
     training = dict(ms_per_pair=ms, pairs_per_epoch=learn.dls.train.n, device=device, torch=torch.__version__)
     about = dict(recipe=asdict(recipe), scores=scores, training=training)
     learn.translator('cpu', about).save(out/'model.safetensors')
-    res = dict(domains=learn.domains, scores=scores, best=json.loads(best.read_text()) if best.exists() else None,
+    res = dict(domains=learn.domains, scores=scores, judged=_judged(learn), best=json.loads(best.read_text()) if best.exists() else None,
         history=learn.loss_terms.history, seconds=round(seconds, 1), **training, threads=torch.get_num_threads(),
         fast=learn.fast_path, python=platform.python_version(), recipe=asdict(recipe))
     write_json(res, out/'metrics.json')

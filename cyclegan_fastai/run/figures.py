@@ -219,7 +219,7 @@ _parts = ['speed', *dict.fromkeys(o.part for o in BENCH_FIGURES)]
 
 # %% ../../nbs/run/06_figures.ipynb #41f097a9
 def bench_figures(
-    recipe:Recipe=replace(QUICK, ema=0.), # Sizes of images, networks and batches
+    recipe:Recipe=replace(SMALL, ema=0.), # Sizes of images, networks and batches
     parts:tuple|None=None, # Some of 'speed' and of the parts in `BENCH_FIGURES`; all
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
     rounds:int=7, # Rounds in which each side is timed

@@ -13,8 +13,8 @@ from ..core.checks import *
 from ..core.disk import whole_file
 
 # %% auto #0
-__all__ = ['PAPER', 'QUICK', 'RECIPES', 'STUDIES', 'setting', 'Recipe', 'game_args', 'learner_args', 'faster', 'get_recipe',
-           'start_run', 'check_new', 'load_recipe', 'locked']
+__all__ = ['PAPER', 'SMALL', 'QUICK', 'RECIPES', 'STUDIES', 'setting', 'Recipe', 'game_args', 'learner_args', 'faster',
+           'get_recipe', 'start_run', 'check_new', 'load_recipe', 'locked']
 
 # %% ../../nbs/run/00_recipe.ipynb #bd53cd78
 def setting(
@@ -26,18 +26,26 @@ def setting(
     return field(default=default, metadata=dict(check=lambda name, value: check(name, value, *args)))
 
 _up,_augment,_damaged = ('transposed','resize'),('full','crop','flip','none'),('error','skip')
+_generators,_critics = ('resnet','residual'),('patch','lite0','lite1','mobilenet')
+_losses = 'least_squares','cross_entropy','minimax','hinge','wasserstein'
 
 @dataclass
 class Recipe:
     "All settings of a training run"
     data:str = setting('seasons', check_path) # Name of a data set, address, archive or folder; 'seasons' are drawn
     size:int = setting(64, check_multiple, 4, 24, 2**14) # Pixels a side, a multiple of 4
+    first_size:int = setting(0, check_whole, 0, 2**14) # Pixels a side until the rate falls, smaller; 0: `size`
     epochs:int = setting(100, check_whole, 0, 10**6) # Epochs at the full learning rate
     decay_epochs:int = setting(100, check_whole, 0, 10**6) # Epochs in which the learning rate falls to zero
     bs:int = setting(1, check_whole, 1, 2**16) # Batch size; with several GPUs, of each
+    generator:str = setting('resnet', check_choice, _generators) # 'resnet', as published, or 'residual', image + change
+    critic:str = setting('patch', check_choice, _critics) # 'patch', as published; or on ImageNet's 'lite1', 'mobilenet'
+    augmented:bool = setting(False, check_flag) # Shift and cut images before critics see them, for few images
     blocks:int = setting(6, check_whole, 0, 100) # Residual blocks of a generator
     width:int = setting(64, check_whole, 1, 1024) # Channels of the first convolution, of generators and critics
     lr:float = setting(2e-4, check_number, '(0, inf)', 2e-4) # Learning rate
+    adversarial:str = setting('least_squares', check_choice, _losses) # The game: 'least_squares', 'hinge', …
+    cycle:float = setting(10., check_number, '[0, inf)', 10) # Weight of the cycle terms
     identity:float = setting(5., check_number, '[0, inf)', 5) # Weight of the identity terms
     consistency:float = setting(0., check_number, '[0, inf)', 1) # Weight of the critics' consistency terms
     dropout:float = setting(0., check_number, '[0, 1)', .5) # Dropout probability in the residual blocks
@@ -52,6 +60,9 @@ class Recipe:
     def __post_init__(self):
         for o in fields(self): o.metadata['check'](o.name, getattr(self, o.name))
         self.data = os.fspath(self.data)
+        if self.first_size: check_multiple('first_size', self.first_size, 4, 24, self.size)
+        if self.dropout and self.generator=='residual': raise OptionError(
+            "`dropout` is for `generator` 'resnet': 'residual' has none; leave one of the two out", 'dropout')
         if not self.epochs+self.decay_epochs: raise OptionError(
             "`epochs` and `decay_epochs` are both 0: there is nothing to train", 'epochs')
 
@@ -60,8 +71,9 @@ def game_args(
     recipe:Recipe, # What to train
 )->dict: # Arguments of `cyclegan_game`
     "Networks and weights of a recipe"
-    return dict(n_blocks=recipe.blocks, nf=recipe.width, dropout=recipe.dropout, up=recipe.up,
-        lambda_identity=recipe.identity, lambda_consistency=recipe.consistency)
+    weights = {f'lambda_{k}': getattr(recipe, k) for k in ('cycle','identity','consistency')}
+    same = {k: getattr(recipe, k) for k in ('generator','critic','augmented','adversarial','dropout','up')}
+    return dict(n_blocks=recipe.blocks, nf=recipe.width, **same, **weights)
 
 def learner_args(
     recipe:Recipe, # What to train
@@ -71,7 +83,9 @@ def learner_args(
 
 # %% ../../nbs/run/00_recipe.ipynb #d4edd871
 PAPER = Recipe()
-QUICK = Recipe(epochs=7, decay_epochs=7, bs=4, blocks=2, width=16, lr=1e-3, ema=.99, augment='flip')
+SMALL = Recipe(epochs=7, decay_epochs=7, bs=4, blocks=2, width=16, lr=1e-3, ema=.99, augment='flip')
+QUICK = Recipe(epochs=3, decay_epochs=3, bs=4, generator='residual', critic='lite1', augmented=True, blocks=3, width=16,
+    lr=1e-3, adversarial='hinge', cycle=1., identity=.5, ema=.99, augment='flip')
 
 # %% ../../nbs/run/00_recipe.ipynb #a9d9e7be
 def faster(

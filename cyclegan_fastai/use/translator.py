@@ -97,7 +97,7 @@ class Translator(Directions):
 
     @classmethod
     def load(cls,
-        path:Path|str='yosemite', # Folder, file or name of a model, see `model_files`
+        path:Path|str='summer2winter', # Folder, file or name of a model, see `model_files`
         device:str|None=None, # 'cpu', 'cuda' or 'mps'; by default the best available. ONNX runs on the CPU
         trust:bool=False, # Whether to load a pickle, which can run any code; only for files that you made yourself
         **kwargs # Passed to `Translator`
@@ -135,7 +135,7 @@ def _no_model(path, unfinished, known):
     return FileNotFoundError(f"`{path}` holds no `model.safetensors` and no ONNX file: {way}")
 
 def model_files(
-    path:Path|str='yosemite', # Folder of a run or of an export; .safetensors, .onnx or .pkl file; pretrained model
+    path:Path|str='summer2winter', # Folder of a run or of an export; .safetensors, .onnx or .pkl file; pretrained model
 )->list[Path]: # One file, or one ONNX file for each direction
     "Find the files of a model"
     path,known = check_path('path', path),pretrained_models()
