@@ -82,9 +82,9 @@ def _quality_row(o, direction, scores):
     "Scores of one side in one direction"
     def number(k, fmt, of=scores): return format(of[k], fmt) if k in of else ''
     kid = f'{number("kid", ".1f")} ± {number("kid_se", ".1f")}' if 'kid' in scores else ''
-    return {'': o['side'], 'rate': number('lr', 'g', o), 'seed': number('seed', '', o), 'direction': direction,
-        'PSNR (dB)': number('psnr', '.2f'), 'SSIM': number('ssim', '.2f'), 'KID × 1000': kid,
-        'taken, %': number('taken', '.0f')}
+    row = {'': o['side'], 'rate': number('lr', 'g', o), 'seed': number('seed', '', o), 'direction': direction}
+    row |= {'PSNR (dB)': number('psnr', '.2f'), 'SSIM': number('ssim', '.2f')}
+    return row | {'KID × 1000': kid, 'taken, %': number('taken', '.0f')}
 
 def _quality_rows(res):
     "Scores of all sides"

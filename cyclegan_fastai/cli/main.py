@@ -194,9 +194,10 @@ def _percent(x): return '' if x is None else f'{x:.0f}'
 
 def _row(o):
     "A row for a set of images; only those that were made have come some of the way"
-    return {'images': o['images'], 'n': o['n'], 'KID × 1000': f'{o["kid"]:.2f} ± {o["kid_se"]:.2f}',
-        'taken for the target, %': f'{o["taken"]:.0f} ± {o["taken_se"]:.0f}', '% of the way': _percent(o.get('kid_way')),
-        'Fréchet': o['frechet'], 'precision, %': _percent(o['precision']), 'coverage, %': _percent(o['coverage'])}
+    kid,taken = f'{o["kid"]:.2f} ± {o["kid_se"]:.2f}',f'{o["taken"]:.0f} ± {o["taken_se"]:.0f}'
+    row = {'images': o['images'], 'n': o['n'], 'KID × 1000': kid, 'taken for the target, %': taken}
+    row |= {'% of the way': _percent(o.get('kid_way')), 'Fréchet': o['frechet']}
+    return row | {'precision, %': _percent(o['precision']), 'coverage, %': _percent(o['coverage'])}
 
 def _print_judged(judged):
     "The first columns, and the verdict"

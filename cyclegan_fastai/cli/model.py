@@ -80,8 +80,8 @@ def models(as_json: Json = False):
     rows = []
     for name in pretrained_models():
         t,mb = Translator.load(name, 'cpu'),sum(o.stat().st_size for o in model_files(name))/1e6
-        verdict = t.about.get('evaluation', {}).get('verdict', ())
-        rows.append({'name': name, 'translates': t.title, 'trained at': t.size, 'MB': mb, 'how good': '. '.join(verdict)})
+        good = '. '.join(t.about.get('evaluation', {}).get('verdict', ()))
+        rows.append({'name': name, 'translates': t.title, 'trained at': t.size, 'MB': mb, 'how good': good})
     print_table(rows, as_json)
 
 # %% ../../nbs/cli/02_model.ipynb #2afd3bd6
@@ -94,7 +94,7 @@ _FORMATS = dict(                                         # Format → module of 
 _FORMATS['lambda'] = 'deploy','Build and deploy it as {out}/README.md says.'
 
 _dtype = 'Of the weights: float32, float16, or int8, which makes ONNX twice as fast on a CPU; the format has a default'
-_export = 'Folder to make; if left out, a new one beside the model, or in `summer2winter/` here for the one of that name'
+_export = 'Folder to make; if left out, a new one beside the model, or in `summer2winter/` here for that one'
 
 # %% ../../nbs/cli/02_model.ipynb #677a3669
 @model_app.command()

@@ -13,7 +13,7 @@ from ..data.files import UnpairedFiles
 from ..game.game import Game
 from .features import JUDGES,get_features
 from .judges import *
-from .metrics import domain_images,kid_difference
+from .metrics import kid_difference
 from .truth import *
 
 # %% auto #0

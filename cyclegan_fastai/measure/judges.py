@@ -137,14 +137,14 @@ def rows(self:DirectionScores)->list: # Of dicts
 def verdict(self:DirectionScores)->str:
     "What the scores say, in a sentence"
     names = dict(untranslated='untranslated images', colours='one change of colours')
-    beaten = [k for k in names if all(self.gain(j, k).high<0 for j in self.scores)]
-    better,worse = (' and '.join(v for k,v in names.items() if (k in beaten)==o) for o in (True,False))
-    nearer = f'nearer to real {self.target} than '
-    said = nearer+better if better else f'not {nearer}{worse}'
-    if better and worse: said += f', but not than {worse}'
+    def beaten(k): return all(self.gain(j, k).high<0 for j in self.scores)
+    better = [v for k,v in names.items() if beaten(k)]
+    worse = [v for v in names.values() if v not in better]
+    said = f'{"" if better else "not "}nearer to real {self.target} than {" and ".join(better or worse)}'
+    if better and worse: said += f', but not than {worse[0]}'
     def taken(kind): return ' and '.join(f'{o[kind].taken:.0f}' for o in self.scores.values())
-    return (f'{self.direction}: {said}; {taken("translated")} % are taken for {self.target}, '
-        f'of real ones {taken("real")} %')
+    said += f'; {taken("translated")} % are taken for {self.target}, of real ones {taken("real")} %'
+    return f'{self.direction}: {said}'
 
 # %% ../../nbs/measure/03_judges.ipynb #6c05edb0
 def _errors(x, cycled, same):
@@ -185,8 +185,8 @@ def score_direction(
     scores = {j.name: {k: j(o, target) for k,o in features[j.name].items()} for j in judges}
     for j in judges: features[j.name]['train'] = j.train[target]
     spectra = {f'distance of spectrum, dB, {k}': spectrum_distance(o, real.train[target]) for k,o in sets.items()}
-    checks = {'test images': len(x), 'duplicates left out': real.dropped[source],
-        **_errors(x, back(fake), back(x)), **spectra}                    # `back` should leave `x` as it is
+    checks = {'test images': len(x), 'duplicates left out': real.dropped[source]}
+    checks |= _errors(x, back(fake), back(x)) | spectra                  # `back` should leave `x` as it is
     order = judges[0].looks(features[judges[0].name]['translated'], target).argsort(descending=True)
     return DirectionScores(source, target, scores, features, checks, (x[order],fake[order]))
 

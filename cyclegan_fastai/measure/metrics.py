@@ -24,6 +24,7 @@ def _check_features(x, y):
     if min(len(x), len(y))<2: raise ValueError("a distance needs two images of each set at least, "
         f"got {len(x)} and {len(y)}")
 
+# %% ../../nbs/measure/01_metrics.ipynb #63ad1502
 def _kernels(x, y):
     "Similarities within `x`, without those of an image to itself; within `y`, likewise; and across"
     x,y = x.double(),y.double()

@@ -39,7 +39,8 @@ def _psnr_yardstick(learn, n):
 
 def _kid_yardstick(learn, n):
     "Mean kernel distance of the translations to real training images"
-    net,(a,b),train = get_features(free_judge(learn.model)),domain_images(learn.dls, 1, n),domain_images(learn.dls, 0, n)
+    net = get_features(free_judge(learn.model))
+    (a,b),train = (domain_images(learn.dls, i, n) for i in (1,0))
     real_a,real_b = (net.embed(o, keep=True) for o in train)
     def measure():
         with translators(learn) as (a2b,b2a): fake_b,fake_a = a2b(a),b2a(b)

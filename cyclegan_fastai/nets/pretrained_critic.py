@@ -4,8 +4,6 @@
 
 # %% ../../nbs/nets/05_pretrained_critic.ipynb #0534a961
 from __future__ import annotations
-import random
-
 import torch
 from torch import nn
 from torch.nn import functional as F

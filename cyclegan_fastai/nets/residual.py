@@ -6,7 +6,6 @@
 from __future__ import annotations
 from collections.abc import Callable
 
-import torch
 from torch import nn
 from ..core.checks import *
 from .models import ResBlock,get_norm,init_gan,norm_name,resnet_generator

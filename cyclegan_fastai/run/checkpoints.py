@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from fastai.vision.all import *
 from ..core.checks import *
 from ..core.disk import *
-from ..game.terms import any_rank
+from ..game.terms import any_rank,gathered
 from ..game.gamelearner import CountEpochs,DamagedFile
 from ..game.learner import *
 from ..measure.yardstick import yardstick
 
 # %% auto #0
-__all__ = ['Stopped', 'KeepRun', 'load_last', 'noted_signals']
+__all__ = ['Stopped', 'KeepRun', 'load_last', 'noted_signals', 'on_first', 'first_alone']
 
 # %% ../../nbs/run/01_checkpoints.ipynb #6833bde1
 class Stopped(KeyboardInterrupt):
@@ -131,3 +131,25 @@ def noted_signals()->Iterator[list]:
     try: yield caught
     finally:
         for o,f in before.items(): signal.signal(o, f)
+
+# %% ../../nbs/run/01_checkpoints.ipynb #d8d7d294
+def on_first(
+    f:Callable, # Such as a check of a folder
+    *args # To `f`
+):
+    "Call `f` in the first process; an error that it raises is raised in all"
+    error = None
+    if not rank_distrib():
+        try: f(*args)
+        except (OSError, ValueError) as e: error = e
+    if error := gathered(error)[0]: raise error
+
+def first_alone(
+    f:Callable, # Such as a download, which the others then find done
+    *args # To `f`
+): # What `f` returns
+    "Call `f` in the first process, then in the others"
+    if rank_distrib(): distrib_barrier()
+    res = f(*args)
+    if num_distrib()>1 and not rank_distrib(): distrib_barrier()
+    return res

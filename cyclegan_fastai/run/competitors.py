@@ -82,6 +82,7 @@ class Pretrained(Ours):
         r = self.recipe
         self.learn = cyclegan_learner(dls, pretrained=True, n_blocks=r.blocks, nf=r.width, lr=r.lr)
 
+# %% ../../nbs/run/04_competitors.ipynb #c7c53962
 class FastExact(Ours):
     "This package's learner after `to_fast`, in 32 bits and without a compiler"
     name,options = 'cyclegan_fastai, fast, 32 bits',dict(bf16=False, compiled=False)

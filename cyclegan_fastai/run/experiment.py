@@ -87,22 +87,6 @@ def recipe_learner(
     if recipe.deterministic: mirror_pads(learn.model)
     return learn.to_fast() if recipe.fast else learn
 
-# %% ../../nbs/run/02_experiment.ipynb #6633f948
-def _on_first(f, *args):
-    "Call `f` in the first process; an error that it raises is raised in all"
-    error = None
-    if not rank_distrib():
-        try: f(*args)
-        except (OSError, ValueError) as e: error = e
-    if error := gathered(error)[0]: raise error
-
-def _first_alone(f, *args):
-    "Call `f` in the first process, then in the others"
-    if rank_distrib(): distrib_barrier()
-    res = f(*args)
-    if num_distrib()>1 and not rank_distrib(): distrib_barrier()
-    return res
-
 # %% ../../nbs/run/02_experiment.ipynb #f1df6bcd
 def _look(out, resume):
     "Raise if a run can't begin in `out`"
@@ -128,9 +112,9 @@ def open_run(
         from cyclegan_fastai.game.distributed import join_ranks
         join_ranks(device)
     out = gathered(Path(out))[0]                                               # all write where the first one does
-    _on_first(_look, out, resume)
-    learn = _first_alone(recipe_learner, recipe, out, device, workers)
-    _on_first(_begin, learn, recipe, out, resume)
+    on_first(_look, out, resume)
+    learn = first_alone(recipe_learner, recipe, out, device, workers)
+    on_first(_begin, learn, recipe, out, resume)
     return learn
 
 # %% ../../nbs/run/02_experiment.ipynb #6b71df19
@@ -203,7 +187,8 @@ def finish_run(
     training = dict(ms_per_pair=ms, pairs_per_epoch=learn.dls.train.n, device=device, torch=torch.__version__)
     about = dict(recipe=asdict(recipe), scores=scores, training=training)
     learn.translator('cpu', about).save(out/'model.safetensors')
-    res = dict(domains=learn.domains, scores=scores, judged=_judged(learn), best=json.loads(best.read_text()) if best.exists() else None,
+    best = json.loads(best.read_text()) if best.exists() else None
+    res = dict(domains=learn.domains, scores=scores, judged=_judged(learn), best=best,
         history=learn.loss_terms.history, seconds=round(seconds, 1), **training, threads=torch.get_num_threads(),
         fast=learn.fast_path, python=platform.python_version(), recipe=asdict(recipe))
     write_json(res, out/'metrics.json')

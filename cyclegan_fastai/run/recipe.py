@@ -29,6 +29,7 @@ _up,_augment,_damaged = ('transposed','resize'),('full','crop','flip','none'),('
 _generators,_critics = ('resnet','residual'),('patch','lite0','lite1','mobilenet')
 _losses = 'least_squares','cross_entropy','minimax','hinge','wasserstein'
 
+# %% ../../nbs/run/00_recipe.ipynb #72627d48
 @dataclass
 class Recipe:
     "All settings of a training run"
