@@ -26,11 +26,11 @@ def _generator(kind, n_blocks, nf, norm, dropout, up):
     if dropout and kind=='residual': raise ValueError("`dropout` is for `generator='resnet'`: 'residual' has none; "
         "leave one of the two out")
     if kind=='residual': return ResidualUNet(n_blocks, nf, norm=norm)
-    return init_gan(resnet_generator(n_blocks, nf, norm=norm, dropout=dropout, up=up))
+    return resnet_generator(n_blocks, nf, norm=norm, dropout=dropout, up=up)
 
 def _critic(kind, nf, norm, augmented):
     check_choice('critic', kind, ('patch',*IMAGENET))
-    net = init_gan(patch_critic(nf, norm=norm)) if kind=='patch' else PretrainedCritic(kind, patch_nf=nf)
+    net = patch_critic(nf, norm=norm) if kind=='patch' else PretrainedCritic(kind, patch_nf=nf)
     return nn.Sequential(DiffAugment(), net) if augmented else net
 
 # %% ../../nbs/game/08_learner.ipynb #b3ec6ed8
@@ -53,6 +53,8 @@ def cyclegan_game(
     if critic_nf is not None: check_whole('critic_nf', critic_nf, 1, 1024)
     nets = [_generator(generator, n_blocks, nf, norm, dropout, up) for _ in 'ab']
     nets += [_critic(critic, ifnone(critic_nf, nf), norm, augmented) for _ in 'ab']
+    for net,kind in zip(nets, (generator,generator,critic,critic)):
+        if kind in ('resnet','patch'): init_gan(net)      # the others are initialised already
     return CycleGAN(*nets, adversarial, lambda_cycle, lambda_identity, lambda_consistency)
 
 # %% ../../nbs/game/08_learner.ipynb #3e6dbed1

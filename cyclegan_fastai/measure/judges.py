@@ -136,6 +136,9 @@ def rows(self:DirectionScores)->list: # Of dicts
 @patch
 def verdict(self:DirectionScores)->str:
     "What the scores say, in a sentence"
+    kids = [o.kid for scores in self.scores.values() for o in scores.values()]
+    if any(np.isnan(o.se) for o in kids): return (f'{self.direction}: {min(sum((o.counts for o in kids), ()))} images '
+        f'are too few to tell whether translations are nearer to real {self.target}')
     names = dict(untranslated='untranslated images', colours='one change of colours')
     def beaten(k): return all(self.gain(j, k).high<0 for j in self.scores)
     better = [v for k,v in names.items() if beaten(k)]

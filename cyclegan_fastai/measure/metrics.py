@@ -16,6 +16,8 @@ __all__ = ['kernel_distance', 'frechet_distance', 'Space', 'Score', 'kid_score',
            'power_spectrum', 'spectrum_distance', 'precision_coverage', 'spaced', 'domain_images', 'held_out']
 
 # %% ../../nbs/measure/01_metrics.ipynb #36354c4c
+_enough = 10 # Images a set, for a standard error
+
 def _check_features(x, y):
     if x.shape[1]!=y.shape[1]: raise ValueError("`x` and `y` must have as many features, got "
         f"{x.shape[1]} and {y.shape[1]}: take both from the same network")
@@ -37,7 +39,10 @@ def _mmd(kernels, w, v):
     def within(k, w): return ((w@k)*w).sum(1)/(w.sum(1)**2-w.square().sum(1))
     return within(xx, w) + within(yy, v) - 2*((w@xy)*v).sum(1)/(w.sum(1)*v.sum(1))
 
-def _resampled(n, times, rng): return torch.from_numpy(rng.multinomial(n, np.full(n, 1/n), times)).double()
+def _resampled(n, times, rng):
+    "How often each of `n` images is drawn, (times, n); nan for few images"
+    if n<_enough: return torch.full((times,n), torch.nan).double()
+    return torch.from_numpy(rng.multinomial(n, np.full(n, 1/n), times)).double()
 
 # %% ../../nbs/measure/01_metrics.ipynb #29f6015a
 def kernel_distance(
@@ -45,7 +50,7 @@ def kernel_distance(
     y:Tensor, # Features, (m, d)
     n_resamples:int=200, # Bootstrap samples, for the standard error
     seed:int=2020, # Seed of these
-)->tuple[float,float]: # Estimate from all images, and its standard error; not yet ×1000
+)->tuple[float,float]: # Estimate from all images, and its standard error, nan below ten images; not yet ×1000
     "Squared maximum mean discrepancy, unbiased, kernel (u·v/d + 1)³; Bińkowski et al. 2018, arXiv 1801.01401, Eq. 4"
     check_whole('n_resamples', n_resamples, 2)
     check_whole('seed', seed, 0)
@@ -135,7 +140,7 @@ class Difference(NamedTuple):
     low:float
     high:float
     @property
-    def clear(self): return self.low>0 or self.high<0 # Whether the interval leaves out 0
+    def clear(self): return self.low>0 or self.high<0 # Whether the interval leaves out 0; False below ten images
 
 def kid_difference(
     one:FeatureSet, # Features of one model's translations
