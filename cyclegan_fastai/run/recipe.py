@@ -101,13 +101,15 @@ def faster(
 _yosemite = replace(PAPER, data='summer2winter_yosemite')
 _fast = replace(faster(_yosemite), augment='flip', ema=.999, up='resize')
 _zebra = replace(faster(PAPER), data='horse2zebra', size=128, augment='crop')
+_quick = replace(QUICK, size=128, first_size=64, epochs=8)
 
 RECIPES = {                                              # Name → recipe
     'seasons': QUICK,
     'yosemite': _yosemite,
     'yosemite-fast': _fast,
-    'yosemite-quick': replace(_fast, epochs=12, decay_epochs=12, bs=4, width=32, lr=6e-4, up='transposed'),
+    'yosemite-quick': replace(_quick, data='summer2winter_yosemite'),
     'horse2zebra': _zebra,
+    'horse2zebra-quick': replace(_quick, data='horse2zebra'),
     'apple2orange': replace(_zebra, data='apple2orange', size=256, blocks=9, bs=4, lr=4e-4, identity=0.),
     'monet2photo': replace(_zebra, data='monet2photo', size=256, blocks=9, bs=4, lr=4e-4)}
 
