@@ -129,7 +129,14 @@ _small = replace(_fast, size=32, epochs=2, decay_epochs=2, bs=4, blocks=2, width
 _terms = dict(consistency=1.),dict(dropout=.5)
 _regularised = {'consistency 1': _terms[0], 'dropout 0.5': _terms[1], 'both': {**_terms[0], **_terms[1]}}
 
+_short = replace(QUICK, data='summer2winter_yosemite', epochs=1, decay_epochs=1)
+_parts = {'published generators': dict(generator='resnet'), 'published critics': dict(critic='patch'),
+    'not augmented': dict(augmented=False), 'cycle 10, identity 5': dict(cycle=10., identity=5.),
+    'least squares': dict(adversarial='least_squares')}
+_none = {k: v for o in _parts.values() for k,v in o.items()}
+
 STUDIES = {                                              # Name → what was changed → recipe
+    'pretrained': {'published': replace(_short, **_none), **_changes(_short, _parts)},
     'yosemite': {'published': _yosemite, **_changes(_fast, {**_one_change, 'up transposed': dict(up='transposed')})},
     'yosemite-small': _changes(_small, {**_one_change, 'up resize': dict(up='resize')}),
     'horse2zebra': _changes(_zebra, _regularised)}
