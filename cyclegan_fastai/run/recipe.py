@@ -101,7 +101,7 @@ def faster(
 _yosemite = replace(PAPER, data='summer2winter_yosemite')
 _fast = replace(faster(_yosemite), augment='flip', ema=.999, up='resize')
 _zebra = replace(faster(PAPER), data='horse2zebra', size=128, augment='crop')
-_quick = replace(QUICK, size=128, first_size=64, epochs=8)
+_quick = replace(QUICK, size=128, first_size=64, epochs=6, decay_epochs=2)
 
 RECIPES = {                                              # Name → recipe
     'seasons': QUICK,
