@@ -177,7 +177,7 @@ def test_table_and_files(done, tmp_path):
 def test_command_line(handful, tmp_path):
     def sh(*args): return subprocess.run([sys.executable, '-m', 'cyclegan_fastai.cli', *args], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, 'COLUMNS': '160', 'TERM': 'dumb'})
     res = sh('study', 'yosemit')
-    assert res.returncode==2 and "`name` must be 'yosemite', 'yosemite-small' or 'horse2zebra', got 'yosemit'" in res.stderr
+    assert res.returncode==2 and "`name` must be 'yosemite', 'yosemite-small', 'horse2zebra' or 'pretrained', got 'yosemit'" in res.stderr
     res = sh('study', 'yosemite-small', '--data', str(handful), '--epochs', '1', '--decay-epochs', '0', '--seeds', '1', '--no-upit', '--device', 'cpu', '--out', 's')
     assert res.returncode==0, res.stderr
     for o in ('as it is', 'consistency 1', 'identity 0', 'no averages', 'full augmentation', 'up resize', 'untranslated', 's/study.png'): assert o in res.stdout

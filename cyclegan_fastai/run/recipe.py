@@ -136,10 +136,10 @@ _parts = {'published generators': dict(generator='resnet'), 'published critics':
 _none = {k: v for o in _parts.values() for k,v in o.items()}
 
 STUDIES = {                                              # Name → what was changed → recipe
-    'pretrained': {'published': replace(_short, **_none), **_changes(_short, _parts)},
     'yosemite': {'published': _yosemite, **_changes(_fast, {**_one_change, 'up transposed': dict(up='transposed')})},
     'yosemite-small': _changes(_small, {**_one_change, 'up resize': dict(up='resize')}),
-    'horse2zebra': _changes(_zebra, _regularised)}
+    'horse2zebra': _changes(_zebra, _regularised),
+    'pretrained': {'published': replace(_short, **_none), **_changes(_short, _parts)}}
 
 # %% ../../nbs/run/00_recipe.ipynb #d73d7d2d
 def start_run(
