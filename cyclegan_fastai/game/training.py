@@ -48,6 +48,8 @@ class AlternatingTrainer(Callback):
     def before_fit(self):
         if not hasattr(self, 'pools'): self.after_create()
         self.game.turn = ('generators','critics')              # the last fit may have been stopped within a batch
+        if self.opt.frozen_idx: warn("`freeze` holds the generators still, only the critics learn: "
+            "call `learn.unfreeze()`, and both do")
 
     def before_batch(self):
         self.learn.yb = self.xb
