@@ -68,17 +68,20 @@ def fit_flat_lin(self:Learner,
 # %% ../../nbs/game/03_schedule.ipynb #ca0d3017
 class ProgressiveResize(Callback):
     "Train on smaller images until a share of the run is done"
-    order,run_valid = 0,False                            # before `AlternatingTrainer` takes the batch
+    order = 0                                            # before `AlternatingTrainer` takes the batch
     def __init__(self,
         size:int, # Pixels of the shorter side at first; the loaders' size follows
         until:float=.5, # Share of the run, in (0, 1]
     ):
         check_whole('size', size)
         check_number('until', until, '(0, 1]', .5)
-        self.size,self.until = size,until
+        self.size,self.until,self.in_fit = size,until,False
+
+    def before_fit(self): self.in_fit = True
+    def after_fit(self): self.in_fit = False
 
     def before_batch(self):
-        if self.pct_train+1e-6>=self.until: return
+        if not self.in_fit or self.pct_train+1e-6>=self.until: return
         factor = self.size/min(self.xb[0].shape[-2:])
         if factor>=1: raise ValueError(f"`size` {self.size} must be smaller than the images of the loaders, which have "
             f"{tuple(self.xb[0].shape[-2:])}: pass a smaller one, or leave `ProgressiveResize` out")
