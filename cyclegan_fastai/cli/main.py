@@ -85,7 +85,7 @@ def _new_folder(stem):
 def _changed(named, settings):
     "The recipe that the options ask for"
     base = named or (QUICK if settings.get('data', 'seasons')=='seasons' else PAPER)
-    if 'fast' in settings and not base.fast: base = faster(base, settings.get('bs'))
+    if settings.get('fast') and not base.fast: base = faster(base, settings.get('bs'))
     return replace(base, **settings)
 
 def _resumed(out, named, settings):
@@ -176,7 +176,7 @@ Translate  cyclegan-fastai translate PHOTO --run {run} --to {shlex.quote(domain)
 Try it     cyclegan-fastai app {run}
 Give away  cyclegan-fastai export {run} --format web
 Longer     cyclegan-fastai train --epochs 40 --decay-epochs 40
-Your own   cyclegan-fastai train --data FOLDER --width 32 --blocks 4 --bs 4    (FOLDER holds two folders of images)'''
+Your own   cyclegan-fastai train --recipe yosemite-quick --data FOLDER    (FOLDER holds two folders of photographs)'''
 
 # %% ../../nbs/cli/04_main.ipynb #56294a69
 def _time(res):

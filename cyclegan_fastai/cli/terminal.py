@@ -37,6 +37,7 @@ def as_option(
     "Write an argument as an option of the command line"
     if name in FLAGS: return FLAGS[name][0]
     if value is True: return _flag(name)
+    if value is False: return f'--no{_flag(name)[1:]}'
     return f'{_flag(name)} {value:g}' if isinstance(value, float) else f'{_flag(name)} {value}'
 
 # %% ../../nbs/cli/00_terminal.ipynb #68c12104
