@@ -44,6 +44,7 @@ def as_option(
 def _parameter(o, help):
     "Parameter of a command for the field `o` of `Recipe`"
     kind,flags = type(o.default),[_flag(o.name)]
+    if kind is bool: flags = [f'{flags[0]}/--no{flags[0][1:]}']
     if o.name in FLAGS: kind,flags = bool,[FLAGS[o.name][0]]
     anno = Annotated[Optional[kind], typer.Option(*flags, help=help)]
     return inspect.Parameter(o.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=anno)
