@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler) # a job in the background ignores it, and so would the processes that tests start
 
 def pytest_pycollect_makeitem(collector, name, obj):
     "`import *` brings fastcore's `test_eq` and its kin into a test module: they are no tests of ours"

@@ -34,7 +34,7 @@ def run(monkeypatch, capfd, tmp_path):
 def process(*args, cwd):
     env = {**os.environ, 'PYTHONPATH': str(root), 'OMP_NUM_THREADS': '1'}
     return subprocess.Popen([sys.executable, '-m', 'cyclegan_fastai.cli', *map(str, args)], cwd=cwd, env=env, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+                            stderr=subprocess.PIPE, text=True)
 
 def test_train_translate_resume(run, tmp_path):
     code, out, err = run('train', '--data', sample, *small, '--out', 'my run')

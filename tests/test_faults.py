@@ -138,7 +138,6 @@ def test_signal_ends_at_a_batch(recipe, straight, tmp_path, number, lost):
     if not pid:
         os.setsid()
         sys.stdout = sys.stderr = open(said, 'w', buffering=1)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         torch.set_num_threads(1)
         from cyclegan_fastai.cli import main as cli
         sys.argv,status = ['cyclegan-fastai', *args.split()],1
