@@ -1,4 +1,4 @@
-"The model that comes with the package: what it is, what its card says, and that it is there by its name, without a run or a network"
+"The models that come with the package: what they are, what their cards say, and that they are there by name, without a run or a network"
 import json, re, subprocess, sys, zipfile
 from pathlib import Path
 
@@ -10,8 +10,13 @@ from cyclegan_fastai.use.export import load_model
 from cyclegan_fastai.use.translator import Translator, model_files, pretrained_models
 from cyclegan_fastai.data.landscape import Scene, draw_scene
 
-folder = pretrained_models()['summer2winter']
-file,card = folder/'model.safetensors', (folder/'README.md').read_text(encoding='utf-8')
+models = pretrained_models()
+folder = models['summer2winter']
+file,data = folder/'model.safetensors', dict(summer2winter='summer2winter_yosemite')
+each = pytest.mark.parametrize('name', sorted(models))
+
+def card(name): return (models[name]/'README.md').read_text(encoding='utf-8')
+def loaded(name): return Translator.load(name, device='cpu')
 
 def drawn(season='summer', seed=3, size=320): return draw_scene(Scene.random(np.random.default_rng(seed)), season, size).crop((0, 0, size, size*3//4))
 
@@ -32,13 +37,15 @@ def contents(): return {o.relative_to(folder).as_posix(): o.stat().st_size for o
 
 # What is there
 
-def test_it_is_small():
-    assert contents().keys()=={'README.md','model.safetensors'}
+def test_they_are_small():
+    assert models.keys()==data.keys()
+    for o in models.values(): assert {p.name for p in o.iterdir()}=={'README.md','model.safetensors'}
     assert sum(o.stat().st_size for o in folder.parent.rglob('*') if o.is_file()) <= 8_000_000
 
-def test_weights_are_in_half_precision():
+@each
+def test_weights_are_in_half_precision(name):
     from safetensors import safe_open
-    with safe_open(file, 'pt') as f: kinds = {f.get_slice(k).get_dtype() for k in f.keys() if k.endswith(('weight','bias'))}
+    with safe_open(models[name]/'model.safetensors', 'pt') as f: kinds = {f.get_slice(k).get_dtype() for k in f.keys() if k.endswith(('weight','bias'))}
     assert kinds=={'F16'}
 
 def test_it_translates_both_ways(shipped):
@@ -61,20 +68,30 @@ print(Translator.load(device='cpu').title, 'fastai' in sys.modules)'''
 
 # What its card says
 
-def test_card_says_what_it_is(shipped):
-    for o in (f'# {shipped.title}', '## Use', '## Training', '## Limits', f'{shipped.size}×{shipped.size}', 'licence'): assert o in card, o
-    assert 'yosemite' in card.lower(), 'the data'
+@each
+def test_card_says_what_it_is(name):
+    t = loaded(name)
+    for o in (f'# {t.title}', '## Use', '## Training', '## Evaluation', '## Limits', f'{t.size}×{t.size}', data[name], 'licence'): assert o in card(name), o
 
-def test_card_agrees_with_the_file(shipped):
-    recipe = shipped.about['recipe']
-    assert recipe['size']==shipped.size and 'yosemite' in recipe['data']
-    arch = next(iter(shipped.engines.values())).net.arch
+@each
+def test_card_agrees_with_the_file(name):
+    t = loaded(name)
+    recipe,arch = t.about['recipe'],next(iter(t.engines.values())).net.arch
+    assert recipe['size']==t.size and recipe['data']==data[name]
     assert (recipe['blocks'], recipe['width'])==(arch['n_blocks'], arch['nf'])
-    missing = [o for o in model_card(shipped, [file]).splitlines() if o.startswith('|') and o not in card]
+    said = card(name)
+    missing = [o for o in model_card(t, [models[name]/'model.safetensors']).splitlines() if o.startswith('|') and o not in said]
     assert not missing, 'the card says something else: export it again'
 
-def test_no_path_of_a_machine(shipped):
-    for text in (card, json.dumps(shipped.about)):
+@each
+def test_its_settings_are_those_of_a_recipe(name):
+    "Whoever trains by that name gets what ships"
+    from cyclegan_fastai.run.recipe import RECIPES, Recipe
+    assert Recipe(**loaded(name).about['recipe']) in RECIPES.values()
+
+@each
+def test_no_path_of_a_machine(name):
+    for text in (card(name), json.dumps(loaded(name).about)):
         assert not (found := re.findall(r'(?:/root|/home|/work|/tmp|/Users|\b[A-Z]:\\).{,40}', text)), found
 
 # By its name
@@ -153,3 +170,5 @@ def test_photographs_come_nearer_to_the_other_season(shipped, shared_data, tmp_p
         taken = {k: s.taken for k,s in o.scores[found.judges[0]].items()}
         assert len(o.images[0])>=50
         assert taken['translated'] > taken['untranslated']+25, o.direction
+        kid = {k: s.kid.value for k,s in o.scores[found.judges[0]].items()}
+        assert kid['translated'] < kid['untranslated'], o.direction
