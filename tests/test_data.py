@@ -253,13 +253,57 @@ def test_resize_methods():
 def counts(files): return [len(o) for o in (files.train_a, files.train_b, files.valid_a, files.valid_b)]
 
 def test_official_layout(tmp_path):
-    domains(tmp_path, 3, 2, 'trainA', 'trainB', testA=2, testB=1, valA=2)
-    files = find_unpaired(tmp_path, valid_pct=.5)
+    domains(tmp_path, 3, 2, 'trainA', 'trainB', testA=2, testB=1, valA=2, truthA=1)
+    with pytest.warns(UserWarning, match='valA`'): files = find_unpaired(tmp_path, valid_pct=.5)
+    assert files.unused==image_files(tmp_path/'valA')
     assert counts(files)==[3,2,2,1] and files.domains==('A','B')
     assert [f.relative_to(tmp_path).as_posix() for *_,f in files] == ['trainA/00.png','trainA/01.png','trainA/02.png',
         'trainB/00.png','trainB/01.png', 'testA/00.png','testA/01.png', 'testB/00.png']
     assert [(s,k) for s,k,_ in files]==[('train','A')]*3+[('train','B')]*2+[('valid','A')]*2+[('valid','B')]
-    assert find_unpaired(str(tmp_path))==files
+    with pytest.warns(UserWarning): assert find_unpaired(str(tmp_path))==files
+
+@pytest.mark.parametrize('layout', ['{split}/{domain}', '{domain}/{split}', '{split}/{domain}/2024', '{domain}/photos/{split}'])
+@pytest.mark.parametrize('train,held', [('train','test'), ('Train','valid'), ('training','val'), ('','TEST')])
+@pytest.mark.parametrize('a,b', [('horse','zebra'), ('A','B')])
+def test_splits_are_no_domains(tmp_path, layout, train, held, a, b):
+    fill = lambda split, domain: layout.format(split=split, domain=domain).strip('/')
+    for i,d in enumerate((a,b)):
+        for split,n in ((train,3),(held,2)):
+            for j in range(n): put(tmp_path/fill(split, d)/f'{split}{j}.png', (90*i+10*j,)*3)
+    files = find_unpaired(tmp_path, .5)
+    assert files.domains==(a,b) and counts(files)==[3,3,2,2] and files.unused==[]
+    for split,k,f in files:
+        assert f.relative_to(tmp_path).parent.as_posix()==fill(train if split=='train' else held, dict(A=a, B=b)[k])
+
+@pytest.mark.parametrize('held', ['test','val','valid','validation','TestX','val_X','Valid X'])
+def test_held_out_images_are_not_trained_on(tmp_path, held):
+    held_a,held_b = (held.replace('X', k) if 'X' in held else held+k for k in 'AB')
+    domains(tmp_path, 5, 6, 'trainA', 'train_B', **{held_a: 2, held_b: 3})
+    files = find_unpaired(tmp_path, .5)
+    assert counts(files)==[5,6,2,3] and {f.parent.name for s,_,f in files if s=='valid'}=={held_a,held_b}
+
+def test_splits_in_two_folders(tmp_path):
+    for d,n in (('horse',10),('zebra',20)): domains(tmp_path/'set'/d, n, 2, 'train', 'test')
+    h,z = tmp_path/'set'/'horse',tmp_path/'set'/'zebra'
+    files = two_folders(h, z)
+    assert files.domains==('horse','zebra') and counts(files)==[10,20,2,2]
+    files = two_folders(h/'train', z/'train')
+    assert files.domains==('horse','zebra') and counts(files)==[9,18,1,2]
+    own = image_files(z/'test')
+    with pytest.warns(UserWarning, match='horse/test'): files = two_folders(h, z, tests=(own, own))
+    assert files.valid_a==files.valid_b==own and files.unused==image_files(h/'test')
+    with pytest.raises(ValueError, match='two splits of one set'): two_folders(h/'train', h/'test')
+
+def test_what_is_left_over_is_named(tmp_path):
+    domains(tmp_path, 3, 3, samples=2)
+    put(tmp_path/'loose.png', red)
+    for name in ('A/notes.txt', 'B/below/x.cr2', 'settings.json'): put(tmp_path/name, b'text')
+    with pytest.warns(UserWarning) as w: files = find_unpaired(tmp_path, 0)
+    unused, other = (str(o.message) for o in w)
+    assert f'1 in `{tmp_path}`' in unused and f'2 in `{tmp_path/"samples"}`' in unused
+    assert 'endings: 2 (' in other and 'notes.txt' in other and 'x.cr2' in other and 'settings.json' not in other
+    found = verify_unpaired(files)
+    assert found[found.problem=='unused'].file.tolist()==[tmp_path, tmp_path/'samples'] and '2 images' in found.detail.tolist()[1]
 
 def test_official_layout_without_test_or_with_one_test_folder(tmp_path):
     domains(tmp_path/'none', 10, 20, 'trainA', 'trainB')
@@ -283,7 +327,7 @@ def test_two_folders_in_one(tmp_path, names):
     assert dls.domains==names and dls.path==tmp_path
 
 def test_a_and_b_beside_other_folders(tmp_path):
-    assert find_unpaired(domains(tmp_path, samples=2)).domains==('A','B')
+    with pytest.warns(UserWarning, match='2 in `.*samples`'): assert find_unpaired(domains(tmp_path, samples=2)).domains==('A','B')
 
 def test_two_folders_anywhere(tmp_path):
     domains(tmp_path/'x', a='photos', b='other'); domains(tmp_path/'y', 4, 5, a='photos', b='snow')
@@ -335,7 +379,7 @@ def test_the_split_is_the_same_everywhere(tmp_path):
     chosen = [kept(tmp_path/'here', seed) for seed in range(20)]
     assert chosen==[kept(tmp_path/'there', seed) for seed in range(20)] and chosen[0]==['03.png','04.png','05.png','08.png']
     assert {o for c in chosen for o in c}=={*names, odd}
-    kept = lambda folder: [f.relative_to(folder).as_posix() for f in files_module._split([folder/o for o in names], folder, .4, 42)[1]]
+    kept = lambda folder: [f.relative_to(folder).as_posix() for f in files_module._split({folder/o: files_module._place((folder/o).relative_to(folder).parts, 'A')[2] for o in names}, .4, 42)[1]]
     assert sorted(kept(PureWindowsPath('C:/photos')))==sorted(kept(PurePosixPath('/photos')))
 
 def test_damaged_files_do_not_move_the_split(tmp_path):
@@ -372,12 +416,13 @@ def test_no_validation(tmp_path):
 
 def test_layouts_that_are_not_understood(tmp_path):
     for name,kwargs,error,message in [
-        ('lonely', dict(a='trainA', b='testA'), NotADirectoryError, 'trainB` is not a folder'),
-        ('three', dict(a='x', b='y', z=1), ValueError, 'found x, y, z.*from_folders'),
-        ('empty', dict(a='A', b='B', n_b=0), ValueError, r'domain B \(B\) has no images'),
-        ('bare', dict(a='trainA', b='trainB', n_a=0), ValueError, r'domain A \(trainA\) has no images'),
+        ('lonely', dict(a='trainA', b='testA'), ValueError, r'found A \(3 train, 2 test\)'),
+        ('three', dict(a='x', b='y', z=1), ValueError, r'from_folders.*found x \(3 train\), y \(2 train\), z \(1 train\)'),
+        ('empty', dict(a='A', b='B', n_b=0), ValueError, r'found A \(3 train\)'),
+        ('bare', dict(a='trainA', b='trainB', n_a=0), ValueError, r'found B \(2 train\)'),
         ('half', dict(a='summer', b='winter', n_b=0), ValueError, 'no layout that is understood.*found summer'),
-        ('nothing', dict(n_a=0, n_b=0, a='x', b='y'), ValueError, 'found no folder with images')]:
+        ('nothing', dict(n_a=0, n_b=0, a='x', b='y'), ValueError, 'found no images'),
+        ('pairs', dict(a='train', b='val'), ValueError, r'found of no domain \(3 train, 2 val\).*pairs side by side')]:
         domains(tmp_path/name, **kwargs)
         for f in (find_unpaired, UnpairedDataLoaders.from_folder, verify_unpaired):
             with pytest.raises(error, match=message) as e: f(tmp_path/name)

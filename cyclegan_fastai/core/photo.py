@@ -13,7 +13,7 @@ from .checks import OptionError
 
 # %% auto #0
 __all__ = ['DamagedImage', 'NoImage', 'TooManyPixels', 'image_kinds', 'open_photo', 'to_rgb', 'split_alpha', 'as_photo', 'like',
-           'scaled', 'image_endings']
+           'scaled', 'image_endings', 'files_below', 'first_five', 'passed_over']
 
 # %% ../../nbs/core/02_photo.ipynb #2564a5f7
 class DamagedImage(OptionError): "Image file that can't be decoded or isn't allowed; the message names it"
@@ -126,3 +126,33 @@ def image_endings()->set: # Such as '.jpg'
     "File endings of all image formats that Pillow can open"
     kinds = image_kinds()
     return {k for k,v in Image.registered_extensions().items() if v in kinds}
+
+# %% ../../nbs/core/02_photo.ipynb #3353bac7
+def files_below(
+    folder:Path|str, # Searched with all its subfolders
+    without=(), # Folders to leave out
+)->list: # Paths, sorted
+    "All files below `folder`, but no hidden ones, none of training runs, and each linked folder once"
+    found,seen = [],{os.path.realpath(o) for o in (folder,*without)}
+    for at,folders,names in os.walk(folder, followlinks=True):
+        below,folders[:] = sorted(o for o in folders if o[0]!='.'),[]   # `os.walk` searches what `folders` then holds
+        for o in below:
+            real = os.path.realpath(os.path.join(at, o))
+            if real not in seen and not os.path.exists(os.path.join(real, 'recipe.json')): folders.append(o)
+            seen.add(real)
+        found += [Path(at)/o for o in names if o[0]!='.']
+    return sorted(found)
+
+def first_five(
+    texts, # Anything; shown by `str`
+)->str:
+    "A list for a message: five of the `texts`, and how many more there are"
+    texts = [*map(str, texts)]
+    return ', '.join(texts[:5]) + (f' and {len(texts)-5} more' if len(texts)>5 else '')
+
+def passed_over(
+    files, # Paths of files that don't end like images
+)->str: # '' without files
+    "Count and name files that are passed over"
+    if not files: return ''
+    return f"Files passed over because of their endings: {len(files)} ({first_five(f'`{o}`' for o in files)})"

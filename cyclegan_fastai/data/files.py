@@ -4,13 +4,14 @@
 
 # %% ../../nbs/data/00_files.ipynb #e2b9b9d5
 from __future__ import annotations
-import hashlib,unicodedata
-from dataclasses import dataclass,replace
+import hashlib,re,unicodedata
+from collections import Counter
+from dataclasses import dataclass,field
 
 from fastai.vision.all import *
 from fastcore.parallel import parallel
 from ..core.checks import check_number,check_path
-from ..core.photo import DamagedImage,image_endings,open_photo,to_rgb
+from ..core.photo import DamagedImage,files_below,first_five,image_endings,open_photo,passed_over,to_rgb
 try: import pillow_heif.HeifImagePlugin          # makes Pillow open HEIC files  # chkstyle: ignore
 except ImportError: pass
 
@@ -28,35 +29,40 @@ def open_image(
     except DamagedImage as e: raise DamagedImage(str(e), 'damaged', 'skip', ', or pass {}') from None
 
 # %% ../../nbs/data/00_files.ipynb #fff440ff
-def _files_below(folder, endings):
-    "Files below `folder` with one of the `endings`, sorted; hidden ones left out, each linked folder searched once"
-    found,seen = [],{os.path.realpath(folder)}
-    for at,folders,names in os.walk(folder, followlinks=True):
-        below,folders[:] = sorted(o for o in folders if o[0]!='.'),[]   # `os.walk` searches what `folders` then holds
-        for o in below:
-            real = os.path.realpath(os.path.join(at, o))
-            if real not in seen: folders.append(o)
-            seen.add(real)
-        found += [Path(at)/o for o in names if o[0]!='.' and Path(o).suffix.lower() in endings]
-    return sorted(found)
+_SPLITS = dict(train='train', training='train', test='test', testing='test', val='val', valid='val', validation='val',
+    truth='truth')                                       # Name of a folder → split
+_SPLIT = re.compile(rf'(?i:({"|".join(_SPLITS)}))(?:[ _-]?([AB]))?')
 
-def _images(folder): return _files_below(folder, image_endings())
+def _place(parts, domain=''):
+    "Split, domain and name of a file: of the folders in the `parts` of its path, the outermost that says it counts"
+    split,rest = '',[]
+    for o in parts[:-1]:
+        if m := _SPLIT.fullmatch(o): split,domain = split or _SPLITS[m[1].lower()],domain or m[2] or ''
+        elif not domain: domain = o
+        else: rest.append(o)
+    return split or 'train',domain,'/'.join([*rest, parts[-1]])
 
-def image_files(
-    folder:Path|str, # Searched with all its subfolders; a linked folder is searched once
-)->list[Path]: # Sorted
-    "All image files by their extension, hidden ones left out"
-    return _images(check_path('folder', folder))
+def _by_place(folder, domain=''):
+    "Files below `folder`: domain → split, or 'other' if they aren't images → file → name within both"
+    found,endings = {},image_endings()
+    for f in files_below(folder):
+        split,d,name = _place(f.relative_to(folder).parts, domain)
+        kind = split if f.suffix.lower() in endings else 'other'
+        found.setdefault(d, {}).setdefault(kind, {})[f] = name
+    return found
 
 # %% ../../nbs/data/00_files.ipynb #a7140169
+def _with_endings(folder, endings): return [o for o in files_below(folder) if o.suffix.lower() in endings]
+
+def image_files(
+    folder:Path|str, # Searched with all its subfolders, see `files_below`
+)->list[Path]: # Sorted
+    "All image files by their extension, hidden ones left out"
+    return _with_endings(check_path('folder', folder), image_endings())
+
 _HEIC_FIX = '`pip install pillow-heif`, or export them as JPEG'
 
 def _heic_endings(): return {'.heic','.heif'}-image_endings()
-
-def _heic_problem(folder):
-    "What to do about the HEIC files in `folder` that can't be opened; '' if there are none"
-    n = len(_files_below(folder, _heic_endings()))
-    return f"`{folder}` has {n} HEIC files, which can't be read: {_HEIC_FIX}" if n else ''
 
 # %% ../../nbs/data/00_files.ipynb #315ac096
 @dataclass
@@ -67,6 +73,7 @@ class UnpairedFiles:
     valid_a:list # Validation paths of domain A
     valid_b:list # Validation paths of domain B
     domains:tuple=('A','B') # Names of the two domains
+    unused:list=field(default_factory=list) # Paths of images that were found beside these
 
     def __post_init__(self):
         for k,files,name in zip('AB', (self.train_a,self.train_b), self.domains):
@@ -83,40 +90,56 @@ class UnpairedFiles:
     )->UnpairedFiles:
         "The same files but those in `bad`"
         def rest(fns): return [f for f in fns if f not in bad]
-        return UnpairedFiles(*map(rest, (self.train_a, self.train_b, self.valid_a, self.valid_b)), self.domains)
+        files = map(rest, (self.train_a, self.train_b, self.valid_a, self.valid_b))
+        return UnpairedFiles(*files, self.domains, self.unused)
 
 # %% ../../nbs/data/00_files.ipynb #5aab39c0
-def _split(files, folder, valid_pct, seed):
-    "Training and validation part of `files`, by digests of `seed` and name; a single file is in both"
+def _split(names, valid_pct, seed):
+    "Training and validation part of the files `names`, by digests of `seed` and name; a single file is in both"
+    files = list(names)
     if len(files)<2: return files,files
     def digest(f):
-        name = unicodedata.normalize('NFC', f.relative_to(folder).as_posix())   # a Mac may store é as two characters
+        name = unicodedata.normalize('NFC', names[f])    # a Mac may store é as two characters
         return hashlib.sha256(f'{seed} {name}'.encode(errors='surrogateescape')).digest()
     n = min(max(1, round(valid_pct*len(files))), len(files)-1)
     valid = set(sorted(files, key=digest)[:n])
     return [f for f in files if f not in valid],sorted(valid)
 
-def _domain_files(folder, valid_pct, seed, test):
-    "Training and validation images of one domain; `test`, where it has files, is the validation part"
-    files,problem = _images(folder),_heic_problem(folder)
-    if problem and not files: raise ValueError(f"{problem}; it has no other images to train on")
-    if problem: warn(problem)
-    return (files,list(test)) if test or not valid_pct else _split(files, folder, valid_pct, seed)
+def _domain_files(found, valid_pct, seed, tests):
+    "Training and validation images of one domain, and the rest; `tests` come before those that were found"
+    names = found.get('train', {})
+    valid = next((list(o) for o in (tests, found.get('test'), found.get('val')) if o), [])
+    train,valid = (list(names),valid) if valid or not valid_pct else _split(names, valid_pct, seed)
+    used = {*train, *valid}
+    return train,valid,[f for k in ('test','val') for f in found.get(k, ()) if f not in used]
+
+# %% ../../nbs/data/00_files.ipynb #58be90c4
+_UNUSED = 'of neither domain, or of another held-out split than the one in use'
+
+def _per_folder(files): return Counter(f.parent for f in files).items()
+
+def _unpaired(a, b, domains, valid_pct, seed, tests=((),()), others=()):
+    "`UnpairedFiles` of two domains, each as `_by_place` finds it; `others` are images outside of both"
+    parts = [_domain_files(o, valid_pct, seed, t) for o,t in zip((a,b), tests)]
+    train,valid,rest = zip(*parts)
+    files = UnpairedFiles(*train, *valid, domains, [*rest[0], *rest[1], *others])
+    where = first_five(f'{n} in `{o}`' for o,n in _per_folder(files.unused))
+    if where: warn(f"Images that aren't used, {_UNUSED}: {where}")
+    if text := passed_over([*a.get('other', ()), *b.get('other', ())]): warn(text)
+    return files
 
 # %% ../../nbs/data/00_files.ipynb #9838744b
-def _two_folders(a, b, valid_pct, seed, tests=((),())):
-    "`two_folders`, of paths that have been checked"
+def _check_two(a, b):
+    "Raise an error unless `a` and `b` can be the folders of two domains"
     for o in (a,b):
         if not o.is_dir(): raise NotADirectoryError(f"`{o}` is not a folder: pass one folder of images for each domain")
-    check_number('valid_pct', valid_pct, '[0, 1)', .1)
     real_a,real_b = a.resolve(),b.resolve()
     if real_a.is_relative_to(real_b) or real_b.is_relative_to(real_a): raise ValueError(
         f"`a` and `b` must be two folders, neither inside the other, got `{a}` and `{b}`: "
         "an image belongs to one domain")
-    train_a,valid_a = _domain_files(a, valid_pct, seed, tests[0])
-    train_b,valid_b = _domain_files(b, valid_pct, seed, tests[1])
-    names = a.absolute().name,b.absolute().name
-    return UnpairedFiles(train_a, train_b, valid_a, valid_b, names if names[0]!=names[1] else ('A','B'))
+    splits = [m and not m[2] for m in map(_SPLIT.fullmatch, (real_a.name,real_b.name))]
+    if all(splits) and real_a.parent==real_b.parent: raise ValueError(f"`a` and `b` must be the folders of two "
+        f"domains, got `{a}` and `{b}`, by their names two splits of one set: pass other folders, or rename these")
 
 def two_folders(
     a:Path|str, # Folder of domain A
@@ -125,10 +148,27 @@ def two_folders(
     seed:int=42, # Seed of the split
     tests:tuple=((),()), # Validation images of A and of B, where there are some
 )->UnpairedFiles: # The domains have the folders' names, or A and B if these are the same
-    "Images of two folders, split by the files' names where there are no `tests`"
-    return _two_folders(check_path('a', a), check_path('b', b), valid_pct, seed, tests)
+    "Images of two folders, split by the files' names where there are no `tests` and no test folders in them"
+    a,b = check_path('a', a),check_path('b', b)
+    _check_two(a, b)
+    check_number('valid_pct', valid_pct, '[0, 1)', .1)
+    names = tuple(_place([*o.absolute().parts, ''][::-1])[1] for o in (a,b))   # the innermost folder that is no split
+    found = [_by_place(o, 'it').get('it', {}) for o in (a,b)]
+    return _unpaired(*found, names if names[0]!=names[1] else ('A','B'), valid_pct, seed, tests)
 
 # %% ../../nbs/data/00_files.ipynb #cda3e9e5
+_PAIRS = ". Images outside the folders of domains don't count; cut pairs side by side in two, for `trainA` and `trainB`"
+
+def _say_found(found):
+    "What a folder holds that has no known layout, for the error"
+    texts,others = [],[]
+    for d,kinds in sorted(found.items()):
+        counts = ', '.join(f'{len(kinds[k])} {k}' for k in dict.fromkeys(_SPLITS.values()) if k in kinds)
+        if counts: texts.append(f"{d or 'of no domain'} ({counts})")
+        others += kinds.get('other', ())
+    text = ', '.join(texts) or f"no images. {passed_over(others) or 'Their names need an ending like .jpg'}"
+    return text + (_PAIRS if found.get('', {}).keys()-{'other'} else '')
+
 def find_unpaired(
     path:Path|str, # A data set's folder
     valid_pct:float=0.1, # Share held out for validation where there are no test images, in [0, 1)
@@ -138,16 +178,15 @@ def find_unpaired(
     path = check_path('path', path)
     if not path.is_dir(): raise NotADirectoryError(
         f"`{path}` is not a folder: pass the one that holds `trainA` and `trainB`")
-    if (path/'trainA').is_dir() or (path/'trainB').is_dir():
-        tests = _images(path/'testA'),_images(path/'testB')
-        return replace(_two_folders(path/'trainA', path/'trainB', valid_pct, seed, tests), domains=('A','B'))
-    if (path/'A').is_dir() and (path/'B').is_dir(): return _two_folders(path/'A', path/'B', valid_pct, seed)
-    subs = sorted(o for o in path.iterdir() if o.is_dir() and not o.name.startswith('.') and _images(o))
-    if len(subs)==2: return _two_folders(*subs, valid_pct, seed)
-    found,problem = ', '.join(o.name for o in subs) or 'no folder with images',_heic_problem(path)
-    raise ValueError(f"`{path}` has no layout that is understood: it should hold `trainA` and `trainB`, or exactly "
-        f"two folders of images; found {found}. For folders elsewhere use `from_folders(a, b)`"
-        + (problem and f'. {problem}'))
+    check_number('valid_pct', valid_pct, '[0, 1)', .1)
+    found = _by_place(path)
+    full = sorted(o for o in found if o and 'train' in found[o])
+    domains = ('A','B') if {'A','B'} <= {*full} else tuple(full)
+    if len(domains)!=2: raise ValueError(f"`{path}` has no layout that is understood: it must hold images of exactly "
+        "two domains to train on, in `trainA` and `trainB` or in two folders of other names (for folders elsewhere "
+        f"use `from_folders(a, b)`); found {_say_found(found)}")
+    others = [f for d in found.keys()-domains for k in found[d].keys()-{'truth','other'} for f in found[d][k]]
+    return _unpaired(*(found[o] for o in domains), domains, valid_pct, seed, others=sorted(others))
 
 # %% ../../nbs/data/00_files.ipynb #28a35d46
 def is_watched()->bool:
@@ -198,6 +237,7 @@ def verify_unpaired(
     "Open every image once; list what is damaged, skipped, or occurs in more than one split or domain"
     files = path if isinstance(path, UnpairedFiles) else find_unpaired(path)
     rows,folders = [*_image_problems(files)],{f.parent for *_,f in files}
+    rows += [(folder,'','','unused',f'{n} images {_UNUSED}') for folder,n in _per_folder(files.unused)]
     for f in sorted(o for folder in folders for o in folder.iterdir()):
         if f.is_file() and (why := _why_skipped(f)): rows.append((f,'','','skipped',why))
     return pd.DataFrame(rows, columns=['file','split','domain','problem','detail'])
