@@ -6,12 +6,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import cloudpickle, numpy as np, pandas as pd, pytest, torch
 from fastai.vision.all import (ColReader, ColSplitter, DataBlock, FuncSplitter, Learner, RandomSplitter,
                                TensorImage, get_image_files, load_learner, nn, plt)
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 import cyclegan_fastai.data.unpaired as data, cyclegan_fastai.data.files as files_module
 from cyclegan_fastai.data.unpaired import (AugmentEach, CropBatch, ResizeTo, UnpairedBlock, UnpairedDataLoaders, UnpairedDL, load_images,
                                   unpaired_tfms)
-from cyclegan_fastai.core.photo import DamagedImage, image_endings
+from cyclegan_fastai.core.photo import DamagedImage, as_photo, count_pages, image_endings
 from cyclegan_fastai.data.files import (UnpairedFiles, find_unpaired, image_files, inspect_images, open_image,
                                    two_folders, verify_unpaired)
 
@@ -247,6 +247,39 @@ def test_resize_methods():
     assert np.array_equal(crop, np.asarray(wide)[:,32:64])                       # the middle, in training too
     sees(Image.fromarray(pad), [blue, white, red, green])                        # reflected: above the top lies what is below it
     sees(Image.fromarray(pad[11:21]), corners)
+
+# Several pictures in a file
+
+def tiff_of(fn, *kinds):
+    "A TIFF with a picture of each kind: 0 is a page, 1 a smaller copy, 4 a mask"
+    with TiffImagePlugin.AppendingTiffWriter(fn, True) as f:
+        for i,o in enumerate(kinds):
+            Image.new('L', (32,32), 10*i).save(f, 'TIFF', tiffinfo={254: o})
+            f.newFrame()
+    return fn
+
+several = {'three pages.tif': 3, 'moving.gif': 2, 'moving.webp': 2, 'moving.png': 2}
+single = ['two pictures in one.jpg', 'a page and its smaller copies.tif', 'plain.gif', 'plain.jpg', 'bomb.png', 'gone.tif']
+def several_in(folder):
+    tiff_of(folder/'three pages.tif', 0, 0, 0); tiff_of(folder/'a page and its smaller copies.tif', 0, 1, 1, 4)
+    for name in ('moving.gif','moving.webp','moving.png'): put(folder/name, saved(photo, name[7:], **frames()))
+    for name in single:
+        if name in good: put(folder/name, good[name][0])
+
+def test_pages_are_counted(tmp_path):
+    several_in(tmp_path); put(tmp_path/'bomb.png', bomb())
+    assert {o: count_pages(tmp_path/o) for o in [*several, *single]}=={**several, **dict.fromkeys(single, 1)}
+
+def test_pages_that_are_not_used_are_named(tmp_path):
+    several_in(domains(tmp_path)/'A')
+    with pytest.warns(UserWarning) as w: UnpairedDataLoaders.from_folder(tmp_path, size=24, valid_pct=0)
+    said, = (str(o.message) for o in w if 'pages or frames' in str(o.message))
+    for name,n in several.items(): assert f'{tmp_path/"A"/name}` ({n})' in said
+    assert said.count('`')==2*len(several)
+    found = verify_unpaired(tmp_path)
+    assert {f.name: d for f,d in found[found.problem=='pages'][['file','detail']].values}=={
+        k: f'{n} pages or frames, of which the first is the image' for k,n in several.items()}
+    with pytest.warns(UserWarning, match='three pages.tif` holds 3 pages or frames, and only the first'): as_photo(tmp_path/'A'/'three pages.tif')
 
 # Where the images are
 
@@ -673,7 +706,7 @@ def test_many_damaged_files_are_one_error(tmp_path):
 
 def test_bars_are_for_those_who_watch(tmp_path, capsys, monkeypatch):
     fns = [put(tmp_path/f'{i}.png', png) for i in range(501)]
-    assert len({o for o,_ in inspect_images(fns)})==1 and capsys.readouterr().out==''
+    assert len({o for o,*_ in inspect_images(fns)})==1 and capsys.readouterr().out==''
     monkeypatch.setattr('sys.stdout.isatty', lambda: True)
     inspect_images(fns)
     assert '501/501' in capsys.readouterr().out

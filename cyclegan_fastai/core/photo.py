@@ -6,14 +6,15 @@
 from __future__ import annotations
 import os
 from pathlib import Path
+from warnings import warn
 
 import numpy as np
 from PIL import Image,ImageOps
 from .checks import OptionError
 
 # %% auto #0
-__all__ = ['DamagedImage', 'NoImage', 'TooManyPixels', 'image_kinds', 'open_photo', 'to_rgb', 'split_alpha', 'as_photo', 'like',
-           'scaled', 'image_endings', 'files_below', 'first_five', 'passed_over']
+__all__ = ['DamagedImage', 'NoImage', 'TooManyPixels', 'image_kinds', 'open_photo', 'count_pages', 'to_rgb', 'split_alpha',
+           'as_photo', 'like', 'scaled', 'image_endings', 'files_below', 'first_five', 'passed_over']
 
 # %% ../../nbs/core/02_photo.ipynb #2564a5f7
 class DamagedImage(OptionError): "Image file that can't be decoded or isn't allowed; the message names it"
@@ -52,6 +53,23 @@ def open_photo(
     except Image.UnidentifiedImageError: raise NoImage(f"{broken} ({why}): replace or remove it") from None
     except Exception as e: raise DamagedImage(f"{broken} ({e}): replace or remove it") from None # of any class
 
+# %% ../../nbs/core/02_photo.ipynb #96260bb2
+def _is_page(tiff, i):
+    "Whether picture `i` of a TIFF is neither a smaller copy nor a mask"
+    tiff.seek(i)
+    return not tiff.tag_v2.get(254, 0) & 0b101           # NewSubfileType
+
+def count_pages(
+    path:Path|str, # Image file
+)->int: # 1 if it can't be read
+    "Count the pages or frames of an image file"
+    if not os.path.isfile(path): return 1                # a pipe may never end
+    try:
+        with Image.open(path, formats=image_kinds()) as im:
+            n = 1 if im.format in ('MPO','PSD') else getattr(im, 'n_frames', 1)
+            return max(1, sum(_is_page(im, i) for i in range(n))) if im.format=='TIFF' else n
+    except Exception: return 1                           # `open_photo` says why
+
 # %% ../../nbs/core/02_photo.ipynb #2e21f2f9
 def to_rgb(
     im:Image.Image, # Any mode
@@ -82,7 +100,9 @@ def as_photo(
     x, # Path, PIL image, array or tensor, (h, w, 3), (3, h, w) or (h, w): floats in [0, 1], integers in [0, 255]
 )->Image.Image: # Mode of `x`; RGB, RGBA or L for an array
     "Convert any image to an upright Pillow image"
-    if isinstance(x, (str,Path)): return open_photo(x)
+    if isinstance(x, (str,Path)):
+        if (n := count_pages(x))>1: warn(f"`{x}` holds {n} pages or frames, and only the first is read: split it")
+        return open_photo(x)
     if isinstance(x, Image.Image): return ImageOps.exif_transpose(x)
     first = len(getattr(x, 'shape', ()))==3 and _is_first(x)
     if hasattr(x, 'detach'): x = (x.float() if x.is_floating_point() else x).detach().cpu().numpy()
@@ -145,10 +165,11 @@ def files_below(
 
 def first_five(
     texts, # Anything; shown by `str`
+    between:str=', ', # Separator
 )->str:
     "A list for a message: five of the `texts`, and how many more there are"
     texts = [*map(str, texts)]
-    return ', '.join(texts[:5]) + (f' and {len(texts)-5} more' if len(texts)>5 else '')
+    return between.join(texts[:5] + ([f'and {len(texts)-5} more'] if len(texts)>5 else []))
 
 def passed_over(
     files, # Paths of files that don't end like images

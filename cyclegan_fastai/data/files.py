@@ -11,7 +11,7 @@ from dataclasses import dataclass,field
 from fastai.vision.all import *
 from fastcore.parallel import parallel
 from ..core.checks import check_number,check_path
-from ..core.photo import DamagedImage,files_below,first_five,image_endings,open_photo,passed_over,to_rgb
+from ..core.photo import DamagedImage,count_pages,files_below,first_five,image_endings,open_photo,passed_over,to_rgb
 try: import pillow_heif.HeifImagePlugin          # makes Pillow open HEIC files  # chkstyle: ignore
 except ImportError: pass
 
@@ -202,28 +202,29 @@ def each_file(
 
 # %% ../../nbs/data/00_files.ipynb #55b5a82d
 def _inspect(fn, draft=None):
-    "Digest of the pixels of `fn`, or what is wrong with it"
+    "Digest of the pixels of `fn`, or what is wrong with it; and its number of pages"
     try: im = open_image(fn, draft=draft)
-    except (OSError, ValueError) as e: return None,getattr(e, 'problem', str(e))
-    return hashlib.sha256(str(im.size).encode()+im.tobytes()).hexdigest(),''
+    except (OSError, ValueError) as e: return None,getattr(e, 'problem', str(e)),1
+    return hashlib.sha256(str(im.size).encode()+im.tobytes()).hexdigest(),'',count_pages(fn)
 
 def inspect_images(
     fns:list, # Image files
     draft:int|None=None, # As in `open_image`; the digest of a draft isn't that of the whole image
-)->list[tuple]: # `(digest, error)` a file: of its pixels and '', or None and what is wrong
+)->list[tuple]: # `(digest, error, pages)` a file: of its pixels and '', or None and what is wrong
     "Decode each file once"
     return each_file(partial(_inspect, draft=draft), fns)
 
 # %% ../../nbs/data/00_files.ipynb #bab7c716
 def _image_problems(files):
-    "Rows of damaged images, and of images whose pixels occur in another split or domain"
+    "Rows of damaged images, of those whose pixels occur in another split or domain, and of those with pages"
     names,seen = dict(zip('AB', files.domains)),{}
     found = inspect_images([f for *_,f in files])
-    for (split,k,fn),(digest,error) in zip(files, found):
+    for (split,k,fn),(digest,error,pages) in zip(files, found):
         *place,first = seen.setdefault(digest, (split,k,fn))
         like = f'same pixels as {first.parent.name}/{first.name} ({place[0]})'
         if error: yield fn,split,names[k],'damaged',error
         elif place!=[split,k]: yield fn,split,names[k],'duplicate',like
+        if pages>1: yield fn,split,names[k],'pages',f'{pages} pages or frames, of which the first is the image'
 
 def _why_skipped(fn):
     "Why `fn` isn't among the images of its folder; '' if it is"
@@ -234,7 +235,7 @@ def _why_skipped(fn):
 def verify_unpaired(
     path:Path|str|UnpairedFiles, # A data set's folder, or its files
 )->pd.DataFrame: # A row a finding: `file`, `split`, `domain`, `problem`, `detail`
-    "Open every image once; list what is damaged, skipped, or occurs in more than one split or domain"
+    "Open every image once; list what is damaged, skipped, unused, or occurs in more than one split or domain"
     files = path if isinstance(path, UnpairedFiles) else find_unpaired(path)
     rows,folders = [*_image_problems(files)],{f.parent for *_,f in files}
     rows += [(folder,'','','unused',f'{n} images {_UNUSED}') for folder,n in _per_folder(files.unused)]

@@ -8,7 +8,7 @@ from operator import itemgetter
 from fastai.vision.all import *
 from ..core.checks import *
 from ..core.device import check_device
-from ..core.photo import DamagedImage
+from ..core.photo import DamagedImage,first_five
 from .files import *
 from .show import show_rows
 
@@ -190,13 +190,15 @@ def _check_bs(bs, files):
 def _decodable(files, damaged):
     "Open each of `files`; raise an error for those that can't be decoded, or leave them out if `damaged` is 'skip'"
     fns = [f for *_,f in files]
-    bad = {fn: error for fn,(_,error) in zip(fns, inspect_images(fns, draft=64)) if error}
+    found = dict(zip(fns, inspect_images(fns, draft=64)))
+    bad = {fn: error for fn,(_,error,_) in found.items() if error}
+    several = [f'`{fn}` ({n})' for fn,(*_,n) in found.items() if n>1]
+    if several: warn(f"Only the first is used of the pages or frames in these files, so split them: {first_five(several)}")
     if not bad: return files
-    def first_five(texts): return [*texts][:5] + ([f'and {len(bad)-5} more'] if len(bad)>5 else [])
     if damaged=='error':
         way = ', or pass {}' if len(bad)==1 else '\nTo leave damaged files out, pass {}'
-        raise DamagedImage('\n'.join(first_five(bad.values())), 'damaged', 'skip', way)
-    warn(f"{len(bad)} damaged files are skipped: {', '.join(first_five(map(str, bad)))}")
+        raise DamagedImage(first_five(bad.values(), '\n'), 'damaged', 'skip', way)
+    warn(f"{len(bad)} damaged files are skipped: {first_five(bad)}")
     return files.without(bad)
 
 # %% ../../nbs/data/03_unpaired.ipynb #576e7c31
