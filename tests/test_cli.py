@@ -70,6 +70,20 @@ def test_json_alone_on_standard_output(run):
     code, out, _ = run('train', '--data', sample, *small, '--json')               # a second run goes beside the first
     assert code==0 and Path('runs/seasons_sample-2/model.safetensors').exists()
 
+def test_data_is_the_working_folder(run, monkeypatch, tmp_path):
+    "The run is named after the folder, and its pictures are no domain of the next run; neither are a study's"
+    pets = tmp_path/'my.pets'/'v1'
+    for k in 'AB': shutil.copytree(sample/f'train{k}', pets/dict(A='cats', B='dogs')[k])
+    monkeypatch.chdir(pets)
+    for i,data in enumerate(('.', './', '../v1', '..'), 1):
+        if data=='..': monkeypatch.chdir(pets/'cats')
+        code, out, err = run('train', '--data', data, *small, '--json')
+        assert code==0, err
+        assert json.loads(out)['domains']==['cats','dogs'] and (Path.cwd()/'runs'/('v1' if i in (1,4) else f'v1-{i}')/'recipe.json').exists()
+        (study := pets/'runs'/'study').mkdir(exist_ok=True)
+        (study/'study.json').write_text('{}'); Image.new('RGB', (32,32)).save(study/'study.png')
+    assert not (pets/'runs'/'recipe.json').exists()
+
 def test_same_seed_same_run(run):
     def scores(seed): return json.loads(run('train', '--data', sample, *small, '--seed', seed, '--json')[1])['scores']
     assert scores(3)==scores(3)!=scores(4)

@@ -74,7 +74,8 @@ def main():
 def _stem(name, data):
     "Name of a run's folder in `runs`"
     if data is None: return name or 'seasons'
-    return re.split(r'[/\\]', data.rstrip('/\\'))[-1].split('.')[0]
+    last = Path(data).resolve().name if Path(data).is_dir() else re.split(r'[/\\]', data.rstrip('/\\'))[-1]
+    return last.strip('.').split('.')[0] or 'data'
 
 def _new_folder(stem):
     "The first of `runs/stem`, `runs/stem-2`, … that holds no run"

@@ -152,13 +152,14 @@ def files_below(
     folder:Path|str, # Searched with all its subfolders
     without=(), # Folders to leave out
 )->list: # Paths, sorted
-    "All files below `folder`, but no hidden ones, none of training runs, and each linked folder once"
+    "All files below `folder`, but no hidden ones, none of runs and studies, and each linked folder once"
+    def is_ours(path): return any(os.path.exists(os.path.join(path, o)) for o in ('recipe.json','study.json'))
     found,seen = [],{os.path.realpath(o) for o in (folder,*without)}
     for at,folders,names in os.walk(folder, followlinks=True):
         below,folders[:] = sorted(o for o in folders if o[0]!='.'),[]   # `os.walk` searches what `folders` then holds
         for o in below:
             real = os.path.realpath(os.path.join(at, o))
-            if real not in seen and not os.path.exists(os.path.join(real, 'recipe.json')): folders.append(o)
+            if real not in seen and not is_ours(real): folders.append(o)
             seen.add(real)
         found += [Path(at)/o for o in names if o[0]!='.']
     return sorted(found)
