@@ -85,7 +85,7 @@ def learner_args(
 # %% ../../nbs/run/00_recipe.ipynb #d4edd871
 PAPER = Recipe()
 SMALL = Recipe(epochs=7, decay_epochs=7, bs=4, blocks=2, width=16, lr=1e-3, ema=.99, augment='flip')
-QUICK = Recipe(epochs=3, decay_epochs=3, bs=4, generator='residual', critic='lite1', augmented=True, blocks=3, width=16,
+QUICK = Recipe(epochs=2, decay_epochs=2, bs=4, generator='residual', critic='lite1', augmented=True, blocks=3, width=16,
     lr=1e-3, adversarial='hinge', cycle=1., identity=.5, ema=.99, augment='flip')
 PHOTOS = replace(QUICK, size=128, first_size=64, epochs=6, decay_epochs=2)
 
