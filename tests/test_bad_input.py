@@ -418,7 +418,7 @@ def line(text, *words, make=None, code=2):
 def flags(text, values, *words, make=None):
     for v in values: line(f'{text} {v}', *words, make=make)
 
-train = 'train --data {sample} --device cpu'
+train = 'train --recipe paper --data {sample} --device cpu'
 not_whole = 'big', '2.5'
 flags('train --recipe', ['yosemit', "''"], '`recipe`', "'yosemite-quick'")
 for flag in ('size','epochs','decay-epochs','bs','blocks','width','seed','save-every','workers'): flags(f'{train} --{flag}', not_whole, f'--{flag}', 'Invalid value')

@@ -17,7 +17,7 @@ from cyclegan_fastai.cli import main as cli
 
 root = Path(__file__).resolve().parents[1]
 sample = root/'data'/'seasons_sample'
-small = '--size 32 --epochs 1 --decay-epochs 1 --bs 4 --blocks 1 --width 4 --device cpu'.split()
+small = '--size 32 --epochs 1 --decay-epochs 1 --bs 4 --blocks 1 --width 4 --device cpu --recipe paper'.split()
 
 def call(monkeypatch, capfd, *args):
     "Run `main` as the console script does: exit status, standard output, standard error"

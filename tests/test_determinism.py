@@ -33,7 +33,7 @@ def on_the_command_line(recipe, out, workers):
     options = {o: getattr(recipe, o) for o in 'data size epochs decay_epochs bs blocks width ema augment seed'.split()}
     args = [o for k,v in options.items() for o in (f'--{k.replace("_", "-")}', str(v))]
     env = {k: v for k,v in os.environ.items() if k!='PYTHONDONTWRITEBYTECODE'} | dict(OMP_NUM_THREADS='1', MPLBACKEND='agg', PYTHONHASHSEED='random')
-    done = subprocess.run([Path(sys.executable).parent/'cyclegan-fastai', 'train', *args, '--deterministic', '--workers', str(workers),
+    done = subprocess.run([Path(sys.executable).parent/'cyclegan-fastai', 'train', '--recipe', 'paper', *args, '--deterministic', '--workers', str(workers),
                            '--device', 'cpu', '--out', out], env=env, capture_output=True, text=True)
     assert not done.returncode, done.stdout+done.stderr
     return result(out)

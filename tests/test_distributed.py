@@ -248,7 +248,7 @@ def test_a_scheduler_ends_the_command_line(tmp_path, lost):
     seasons(n_train=8, n_test=4, size=32, path=tmp_path/'seasons')
     launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', '-m', 'cyclegan_fastai.cli', 'train',
               '--device', 'cpu', '--out', str(tmp_path/'run')]
-    small = '--size 32 --blocks 0 --width 4 --bs 2 --epochs 0 --augment flip'.split()
+    small = '--recipe paper --size 32 --blocks 0 --width 4 --bs 2 --epochs 0 --augment flip'.split()
     p = subprocess.Popen([*launch, '--data', str(tmp_path/'seasons'), '--decay-epochs', '16', *small], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         wait = time.monotonic()+60

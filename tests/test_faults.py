@@ -133,7 +133,7 @@ def test_killed_again_and_again(life, straight, tmp_path, save_every, lost):
 def test_signal_ends_at_a_batch(recipe, straight, tmp_path, number, lost):
     "The command line, as a scheduler or Ctrl-C ends it"
     out,said = tmp_path/'run',tmp_path/'said'
-    args = f'train --data {recipe.data} --size 32 --epochs 2 --decay-epochs 1 --bs 2 --blocks 1 --width 4 --lr 1e-3 --ema .9 --device cpu --out {out}'
+    args = f'train --recipe paper --data {recipe.data} --size 32 --epochs 2 --decay-epochs 1 --bs 2 --blocks 1 --width 4 --lr 1e-3 --ema .9 --device cpu --out {out}'
     pid = os.fork()
     if not pid:
         os.setsid()

@@ -100,7 +100,7 @@ def test_killed_it_goes_on_and_ends_the_same(two, done, tmp_path):
             run.kill(); break
     run.wait()
     assert run.returncode==-signal.SIGKILL
-    assert study_rows(tmp_path/'killed').recipe.tolist()==['real']*2+['untranslated']*2+['a']*2
+    assert study_rows(tmp_path/'killed').recipe.tolist()==['real']*2+['untranslated']*2+['colours']*2+['a']*2
     again = subprocess.run(args, capture_output=True, text=True)
     assert again.returncode==0, again.stderr
     assert [o for o in again.stdout.splitlines() if o[-2:] in ('42','43')]==['consistency 1 42', 'a 43', 'consistency 1 43']
@@ -132,7 +132,7 @@ def test_what_was_judged_stays_so(tiny, done, tmp_path):
     assert study_rows(tmp_path/'study').equals(rows)
     (tmp_path/'study'/'a-old').mkdir()
     more = run_study({'c': tiny}, tmp_path/'study', 1, False, 'cpu', quiet)
-    assert more.recipe.tolist()==['real']*2+['untranslated']*2+['a']*4+['consistency 1']*4+['c']*2 and more[:12].equals(rows)
+    assert more.recipe.tolist()==['real']*2+['untranslated']*2+['colours']*2+['a']*4+['consistency 1']*4+['c']*2 and more[:14].equals(rows)
 
 def test_evaluated_but_not_trained_to_the_end(tiny, tmp_path):
     folder = tmp_path/'study'/'a-42'
@@ -142,7 +142,7 @@ def test_evaluated_but_not_trained_to_the_end(tiny, tmp_path):
             if self.epoch==1: raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt): run_study({'a': tiny}, tmp_path/'study', 1, False, 'cpu', lambda *args: Stop())
     evaluate_run(folder, device='cpu')
-    assert len(run_study({'a': tiny}, tmp_path/'study', 1, False, 'cpu', quiet))==6
+    assert len(run_study({'a': tiny}, tmp_path/'study', 1, False, 'cpu', quiet))==8
     assert len(json.loads((folder/'metrics.json').read_text())['history'])==2
 
 @pytest.mark.parametrize('names', [['λ=1','μ=1'], ['a b','A-b'], ['λ'], ['UPIT 0.2.2']])

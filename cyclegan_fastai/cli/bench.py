@@ -49,9 +49,9 @@ def bench(
     smallest = dict(bs=1, lr=PAPER.lr, ema=0.) | changes
     parts = None if only is None else tuple(only.split(','))
     with only_json(as_json):
-        if quality: res = bench_quality(replace(SMALL, **changes), seeds, device, True)
+        if quality: res = bench_quality(changed(SMALL, **changes), seeds, device, True)
         elif rates: res = bench_rates(replace(SMALL, **smallest), seeds=seeds, device=device, progress=True)
-        else: res = bench_figures(replace(speed_recipe(device), **changes), parts, device, rounds, steps, True)
+        else: res = bench_figures(changed(speed_recipe(device), **changes), parts, device, rounds, steps, True)
     if as_json: return print(json.dumps(res, ensure_ascii=False))
     print_table(_quality_rows(res) if quality else [*map(_rate_row, res['rows'])] if rates else _figure_rows(res))
     said = dict(res['about'])
@@ -81,7 +81,7 @@ def _rate_row(o):
 def _quality_row(o, direction, scores):
     "Scores of one side in one direction"
     def number(k, fmt, of=scores): return format(of[k], fmt) if k in of else ''
-    kid = f'{number("kid", ".1f")} ± {number("kid_se", ".1f")}' if 'kid' in scores else ''
+    kid = with_error(scores['kid'], scores['kid_se'], 1) if 'kid' in scores else ''
     row = {'': o['side'], 'rate': number('lr', 'g', o), 'seed': number('seed', '', o), 'direction': direction}
     row |= {'PSNR (dB)': number('psnr', '.2f'), 'SSIM': number('ssim', '.2f')}
     return row | {'KID × 1000': kid, 'taken, %': number('taken', '.0f')}

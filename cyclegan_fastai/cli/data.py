@@ -61,7 +61,7 @@ def verify(
 
 # %% ../../nbs/cli/01_data.ipynb #9b9a41b3
 def _distance(o):
-    return {'': f'{o.a} – {o.b}', 'images': f'{o.n_a}, {o.n_b}', 'KID × 1000': f'{o.kid:.2f} ± {o.kid_se:.2f}',
+    return {'': f'{o.a} – {o.b}', 'images': f'{o.n_a}, {o.n_b}', 'KID × 1000': with_error(o.kid, o.kid_se),
         'Fréchet, 64 dimensions': o.frechet, 'Fréchet, all': o.frechet_all}
 
 @data_app.command()

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from .. import __version__
 from ..core.checks import OptionError
+from ..core.device import check_device
 from ..run.recipe import *
 from .terminal import *
 from .data import data_app
@@ -83,11 +84,18 @@ def _new_folder(stem):
     return next(o for o in folders if not (o/'recipe.json').exists())
 
 # %% ../../nbs/cli/04_main.ipynb #a4a7dea5
-def _changed(named, settings):
+def _default(settings, device):
+    "The recipe for the data and the machine"
+    if settings.get('data', 'seasons')=='seasons': return QUICK
+    changed(PHOTOS, **settings)                              # refuse a wrong option before torch is imported
+    from fastai.torch_core import default_device
+    return PHOTOS if str(check_device(device) or default_device())=='cpu' else PAPER
+
+def _asked(named, settings, device):
     "The recipe that the options ask for"
-    base = named or (QUICK if settings.get('data', 'seasons')=='seasons' else PAPER)
+    base = named or _default(settings, device)
     if settings.get('fast') and not base.fast: base = faster(base, settings.get('bs'))
-    return replace(base, **settings)
+    return changed(base, **settings)
 
 def _resumed(out, named, settings):
     "The recipe of the run in `out`; an error if the options ask for another"
@@ -114,6 +122,18 @@ def _how_to_go_on(out, first, several):
         if first: say(f'\n{said}: {again}', soft_wrap=True)
         raise typer.Exit(128+getattr(e, 'number', 2)) from None
 
+# %% ../../nbs/cli/04_main.ipynb #0d52aa59
+def _beginning(recipe, out, resume, chosen):
+    "What to say before training; `chosen`: nobody named the recipe"
+    n,falling = recipe.epochs+recipe.decay_epochs,recipe.decay_epochs
+    lines = [f'{"Going on with" if resume else "Training"} {recipe}']
+    if chosen and recipe.data!='seasons': lines.append("Settings not given are those of "
+        + ('`--recipe paper`: there is a GPU.' if recipe.generator=='resnet' else
+           '`--recipe photos`, because there is no GPU. `--recipe paper` has the published ones.'))
+    rate = f'in the last {falling} of them the learning rate falls' if falling else 'all at the full learning rate'
+    lines.append(f'{n} epochs; {rate}.')
+    return '\n'.join([*lines, f'Everything goes to {out}/; look at sample_grid.png while it runs.'])
+
 # %% ../../nbs/cli/04_main.ipynb #7d660a59
 @app.command()
 @recipe_options()
@@ -131,9 +151,10 @@ def train(
 ):
     """Train a CycleGAN.
 
-    Without options: drawn landscapes, a small network, a few minutes on two CPU cores. With `--data` the published
-    recipe (six residual blocks of width 64, batch 1, 100 + 100 epochs), which needs a GPU; `--epochs`, `--blocks` and
-    `--width` make it smaller. `cyclegan-fastai data list` has the names of data sets. `--recipe` trains a classic
+    Without options: drawn landscapes, a small network, a few minutes on two CPU cores. With `--data` the recipe
+    `photos` on a CPU, about an hour for a thousand images a side, and `paper` on a GPU, the published one (six residual
+    blocks of width 64, batch 1, 100 + 100 epochs). `--epochs` alone is the length of the whole run; in its second half
+    the learning rate falls. `cyclegan-fastai data list` has the names of data sets. `--recipe` trains a classic
     experiment, such as `--recipe yosemite`. `--fast` makes batches of 16 from single images, with a higher rate.
 
     In `--out` afterwards: `sample_grid.png`, `losses.png`, `samples` and `film.webp`, `metrics.json`,
@@ -144,12 +165,11 @@ def train(
     named = None if recipe is None else get_recipe(recipe)
     stem = _stem(recipe, settings.get('data'))
     out = out or (Path('runs')/stem if resume else _new_folder(stem))
-    todo = _resumed(out, named, settings) if resume else _changed(named, settings)
+    todo = _resumed(out, named, settings) if resume else _asked(named, settings, device)
     from fastai.torch_core import num_distrib,rank_distrib
     from cyclegan_fastai.run.experiment import run_experiment
     first = not rank_distrib()
-    begins = 'Going on with' if resume else 'Training'
-    progress = terminal_progress(f'{begins} {todo}\nEverything goes to {out}/; look at sample_grid.png while it runs.')
+    progress = terminal_progress(_beginning(todo, out, resume, not named and not resume))
     with only_json(as_json), closing(progress), _how_to_go_on(out, first, num_distrib()>1):
         res = run_experiment(todo, out, resume, device, save_every, workers, cbs=progress if first else None)
     if first: print(json.dumps(res, ensure_ascii=False)) if as_json else _report(res, out)
@@ -176,8 +196,8 @@ How good   cyclegan-fastai evaluate {run}
 Translate  cyclegan-fastai translate PHOTO --run {run} --to {shlex.quote(domain)}
 Try it     cyclegan-fastai app {run}
 Give away  cyclegan-fastai export {run} --format web
-Longer     cyclegan-fastai train --epochs 40 --decay-epochs 40
-Your own   cyclegan-fastai train --recipe yosemite-quick --data FOLDER    (FOLDER holds two folders of photographs)'''
+Longer     cyclegan-fastai train --epochs 40
+Your own   cyclegan-fastai train --data FOLDER    (FOLDER holds two folders of photographs)'''
 
 # %% ../../nbs/cli/04_main.ipynb #56294a69
 def _time(res):
@@ -195,7 +215,7 @@ def _percent(x): return '' if x is None else f'{x:.0f}'
 
 def _row(o):
     "A row for a set of images; only those that were made have come some of the way"
-    kid,taken = f'{o["kid"]:.2f} ± {o["kid_se"]:.2f}',f'{o["taken"]:.0f} ± {o["taken_se"]:.0f}'
+    kid,taken = with_error(o['kid'], o['kid_se']),with_error(o['taken'], o['taken_se'], 0)
     row = {'images': o['images'], 'n': o['n'], 'KID × 1000': kid, 'taken for the target, %': taken}
     row |= {'% of the way': _percent(o.get('kid_way')), 'Fréchet': o['frechet']}
     return row | {'precision, %': _percent(o['precision']), 'coverage, %': _percent(o['coverage'])}

@@ -75,14 +75,21 @@ class ProgressiveResize(Callback):
     ):
         check_whole('size', size)
         check_number('until', until, '(0, 1]', .5)
-        self.size,self.until,self.in_fit = size,until,False
+        self.size,self.until,self.in_fit,self.factor = size,until,False,1.
 
     def before_train(self): self.in_fit = True          # `before_fit` comes before `validate`, too
     def after_fit(self): self.in_fit = False
 
     def before_batch(self):
         if not self.in_fit or self.pct_train+1e-6>=self.until: return
-        factor = self.size/min(self.xb[0].shape[-2:])
-        if factor>=1: raise ValueError(f"`size` {self.size} must be smaller than the images of the loaders, which have "
+        self.factor = self.size/min(self.xb[0].shape[-2:])
+        if self.factor>=1: raise ValueError(f"`size` {self.size} must be smaller than the images of the loaders, which have "
             f"{tuple(self.xb[0].shape[-2:])}: pass a smaller one, or leave `ProgressiveResize` out")
-        self.learn.xb = tuple(F.interpolate(o, scale_factor=factor, mode='bilinear', antialias=True) for o in self.xb)
+        self.learn.xb = tuple(F.interpolate(o, scale_factor=self.factor, mode='bilinear', antialias=True) for o in self.xb)
+
+    def work(self,
+        pct:float, # Share of the run's batches, in [0, 1]
+    )->float: # In [0, 1]
+        "Share of the run's pixels in its first batches, which is about that of its time"
+        small = self.factor**2*min(pct, self.until)
+        return (small+max(0, pct-self.until)) / (self.factor**2*self.until+1-self.until)

@@ -13,8 +13,8 @@ from ..core.checks import *
 from ..core.disk import whole_file
 
 # %% auto #0
-__all__ = ['PAPER', 'SMALL', 'QUICK', 'RECIPES', 'STUDIES', 'setting', 'Recipe', 'game_args', 'learner_args', 'faster',
-           'get_recipe', 'start_run', 'check_new', 'load_recipe', 'locked']
+__all__ = ['PAPER', 'SMALL', 'QUICK', 'PHOTOS', 'RECIPES', 'STUDIES', 'setting', 'Recipe', 'game_args', 'learner_args', 'faster',
+           'get_recipe', 'changed', 'start_run', 'check_new', 'load_recipe', 'locked']
 
 # %% ../../nbs/run/00_recipe.ipynb #bd53cd78
 def setting(
@@ -85,8 +85,9 @@ def learner_args(
 # %% ../../nbs/run/00_recipe.ipynb #d4edd871
 PAPER = Recipe()
 SMALL = Recipe(epochs=7, decay_epochs=7, bs=4, blocks=2, width=16, lr=1e-3, ema=.99, augment='flip')
-QUICK = Recipe(epochs=3, decay_epochs=3, bs=4, generator='residual', critic='lite1', augmented=True, blocks=3, width=16,
+QUICK = Recipe(epochs=2, decay_epochs=2, bs=4, generator='residual', critic='lite1', augmented=True, blocks=3, width=16,
     lr=1e-3, adversarial='hinge', cycle=1., identity=.5, ema=.99, augment='flip')
+PHOTOS = replace(QUICK, size=128, first_size=64, epochs=6, decay_epochs=2)
 
 # %% ../../nbs/run/00_recipe.ipynb #a9d9e7be
 def faster(
@@ -101,15 +102,16 @@ def faster(
 _yosemite = replace(PAPER, data='summer2winter_yosemite')
 _fast = replace(faster(_yosemite), augment='flip', ema=.999, up='resize')
 _zebra = replace(faster(PAPER), data='horse2zebra', size=128, augment='crop')
-_quick = replace(QUICK, size=128, first_size=64, epochs=6, decay_epochs=2)
 
 RECIPES = {                                              # Name → recipe
     'seasons': QUICK,
+    'photos': PHOTOS,
+    'paper': PAPER,
     'yosemite': _yosemite,
     'yosemite-fast': _fast,
-    'yosemite-quick': replace(_quick, data='summer2winter_yosemite'),
+    'yosemite-quick': replace(PHOTOS, data='summer2winter_yosemite'),
     'horse2zebra': _zebra,
-    'horse2zebra-quick': replace(_quick, data='horse2zebra'),
+    'horse2zebra-quick': replace(PHOTOS, data='horse2zebra'),
     'apple2orange': replace(_zebra, data='apple2orange', size=256, blocks=9, bs=4, lr=4e-4, identity=0.),
     'monet2photo': replace(_zebra, data='monet2photo', size=256, blocks=9, bs=4, lr=4e-4)}
 
@@ -119,6 +121,19 @@ def get_recipe(
     "Look up a recipe by its name"
     check_choice('recipe', name, tuple(RECIPES))
     return RECIPES[name]
+
+# %% ../../nbs/run/00_recipe.ipynb #b8c68031
+def changed(
+    recipe:Recipe, # What to change
+    **settings # Of `Recipe`; `epochs` without `decay_epochs`: of the whole run, and the rate falls in its second half
+)->Recipe:
+    "Replace settings of a recipe"
+    if 'epochs' in settings and 'decay_epochs' not in settings:
+        n = check_whole('epochs', settings['epochs'], 0, 10**6)
+        settings |= dict(epochs=n-n//2, decay_epochs=n//2)
+    size = settings.get('size', recipe.size)
+    if 'first_size' not in settings and isinstance(size, int) and size<=recipe.first_size: settings['first_size'] = 0
+    return replace(recipe, **settings)
 
 # %% ../../nbs/run/00_recipe.ipynb #fc31c57d
 def _changes(base, changes): return {'as it is': base, **{k: replace(base, **v) for k,v in changes.items()}}
@@ -131,9 +146,9 @@ _regularised = {'consistency 1': _terms[0], 'dropout 0.5': _terms[1], 'both': {*
 
 _short = replace(QUICK, data='summer2winter_yosemite', epochs=1, decay_epochs=1)
 _parts = {'published generators': dict(generator='resnet'), 'published critics': dict(critic='patch'),
-    'not augmented': dict(augmented=False), 'cycle 10, identity 5': dict(cycle=10., identity=5.),
+    'not augmented': dict(augmented=False), 'cycle 10': dict(cycle=10.),
     'least squares': dict(adversarial='least_squares')}
-_none = {k: v for o in _parts.values() for k,v in o.items()}
+_none = dict(identity=5., **{k: v for o in _parts.values() for k,v in o.items()})
 
 STUDIES = {                                              # Name → what was changed → recipe
     'yosemite': {'published': _yosemite, **_changes(_fast, {**_one_change, 'up transposed': dict(up='transposed')})},

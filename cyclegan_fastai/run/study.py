@@ -216,11 +216,11 @@ def named_study(
     upit:bool=True, # Train UPIT, too?
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
     started:Callable=None, # As for `run_study`
-    **changes # Settings that replace those of all recipes, see `Recipe`
+    **changes # Settings that replace those of all recipes, see `changed`
 )->pd.DataFrame: # See `study_rows`
     "Run a study of `STUDIES`, and save its table and picture in `out`"
     check_choice('name', name, tuple(STUDIES))
-    recipes = {k: replace(o, **changes) for k,o in STUDIES[name].items()}
+    recipes = {k: changed(o, **changes) for k,o in STUDIES[name].items()}
     rows = run_study(recipes, out, seeds, upit, device, started)
     save_study(rows, out)
     return rows
