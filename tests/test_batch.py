@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np, pytest
 from PIL import Image, ImageCms, JpegImagePlugin
+from cyclegan_fastai.core.photo import image_kinds
 from cyclegan_fastai.use.batch import *
 from cyclegan_fastai.use.translator import Translator
 
@@ -284,6 +285,57 @@ def test_killed_and_resumed(tmp_path, model_file, translator, sig):
     assert {k: v for k,v in bytes_of(tmp_path/'out').items() if k in made}==made
     assert len(list((tmp_path/'out').iterdir()))==40
     for o in jobs: assert np.array_equal(Image.open(o.result), translator(o.source, 'winter'))
+
+decoder = """from io import BytesIO
+from PIL import Image,PngImagePlugin
+def opened(f, name): f.seek(12); return PngImagePlugin.PngImageFile(BytesIO(f.read()))
+Image.register_open('HEIF', opened, lambda head: head[4:12]==b'ftypheic')
+Image.register_mime('HEIF', 'image/heif')
+Image.register_extensions('HEIF', ['.heic'])
+"""
+uses = dict(
+    batch="from cyclegan_fastai.use.batch import *; print([o.source.name for o in find_images('in', 'out', 'w')])",
+    translator="from cyclegan_fastai.use.translator import *; print(Translator.load(sys.argv[1])('in/a.heic').size)",
+    app="from cyclegan_fastai.use.app import *; print(open_upload('in/a.heic').size)",
+    web="from cyclegan_fastai.use.web import as_photo; print(as_photo('in/a.heic').size)",
+    data="from cyclegan_fastai.data.files import *; print(image_files('in')[0].name, open_image('in/a.heic').size)")
+
+@pytest.mark.parametrize('name', uses)
+def test_heic_is_known_everywhere(tmp_path, root, model_file, name):
+    "Where there is a decoder, each part finds it alone, whatever was imported before; the decoder here is a stand-in"
+    (tmp_path/'pillow_heif').mkdir()
+    for o in ('__init__','HeifImagePlugin'): (tmp_path/'pillow_heif'/f'{o}.py').write_text(decoder if o[0]=='H' else '')
+    png = picture(tmp_path/'a.png').read_bytes()
+    (tmp_path/'in').mkdir(); (tmp_path/'in'/'a.heic').write_bytes(b'\0\0\0\x1cftypheic'+png)
+    env = {**os.environ, 'PYTHONPATH': f'{tmp_path}{os.pathsep}{root}', 'OMP_NUM_THREADS': '1'}
+    res = subprocess.run([sys.executable, '-W', 'ignore', '-c', f'import sys\n{uses[name]}', model_file], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert res.returncode==0 and ('a.heic' in res.stdout or '(24, 16)' in res.stdout), res.stderr
+
+@pytest.mark.skipif('HEIF' in image_kinds(), reason='pillow-heif is installed')
+def test_heic_without_a_decoder_is_no_success(tmp_path):
+    photos = tree(tmp_path/'in', ['a.jpg'])
+    for i in range(3): (photos/f'IMG_{i}.HEIC').write_bytes(b'\0\0\0\x1cftypheic...')
+    rows = list(translate_files(same(), find_images([photos], tmp_path/'out', 'winter')))
+    assert sorted(status(rows))==['done','failed','failed','failed']
+    assert all('pip install pillow-heif' in o['problem'] for o in rows if o['status']=='failed')
+
+@pytest.mark.parametrize('source', ['in', 'in/**/*'])
+def test_what_is_passed_over_is_named(tmp_path, monkeypatch, source):
+    photos = tree(tmp_path/'in', ['a.jpg', 'runs/first/sample_grid.png'])
+    for o in ('notes.txt', 'sub/raw.cr2', '.hidden'): (photos/o).parent.mkdir(exist_ok=True); (photos/o).write_text('x')
+    if source=='in': (photos/'runs'/'first'/'recipe.json').write_text('{}')
+    else: (photos/'runs'/'first'/'sample_grid.png').unlink()
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning) as w: jobs = find_images([source], 'out', 'w')
+    assert [o.source.as_posix() for o in jobs]==['in/a.jpg']
+    assert [str(o.message) for o in w]==['Files passed over because of their endings: 2 (`in/notes.txt`, `in/sub/raw.cr2`)']
+    (photos/'a.jpg').unlink()
+    with pytest.raises(ValueError, match='no image and no video.*2 .`in/notes.txt`'): find_images([source], 'out', 'w')
+
+def test_pages_that_are_not_translated_are_named(tmp_path):
+    picture(tmp_path/'scan.tif', save_all=True, append_images=[Image.new('RGB', (24,16))])
+    with pytest.warns(UserWarning, match='scan.tif` holds 2 pages or frames, and only the first is read'):
+        assert status(translate_files(same(), find_images([tmp_path/'scan.tif'], tmp_path/'out', 'w')))==['done']
 
 def test_nothing_heavy_comes_in(root):
     code = "import sys, cyclegan_fastai.use.batch; print(*{'torch','fastai','imageio_ffmpeg','onnxruntime'} & set(sys.modules))"

@@ -84,6 +84,14 @@ def test_data_is_the_working_folder(run, monkeypatch, tmp_path):
         (study/'study.json').write_text('{}'); Image.new('RGB', (32,32)).save(study/'study.png')
     assert not (pets/'runs'/'recipe.json').exists()
 
+def test_domains_have_the_names_of_their_folders(tmp_path):
+    "Also in a folder called like a published data set, whose A and B have other names"
+    from cyclegan_fastai.run.experiment import recipe_dls
+    for a,b in (('labels','photo'), ('trainA','trainB')):
+        for d,k in ((a,'A'), (b,'B')): shutil.copytree(sample/f'train{k}', tmp_path/a/'facades'/d)
+    names = {o: recipe_dls(Recipe(data=tmp_path/o/'facades', size=32), 'cpu').domains for o in ('labels','trainA')}
+    assert names==dict(labels=('labels','photo'), trainA=('photo','labels'))
+
 def test_same_seed_same_run(run):
     def scores(seed): return json.loads(run('train', '--data', sample, *small, '--seed', seed, '--json')[1])['scores']
     assert scores(3)==scores(3)!=scores(4)

@@ -11,7 +11,7 @@ from PIL import Image, TiffImagePlugin
 import cyclegan_fastai.data.unpaired as data, cyclegan_fastai.data.files as files_module
 from cyclegan_fastai.data.unpaired import (AugmentEach, CropBatch, ResizeTo, UnpairedBlock, UnpairedDataLoaders, UnpairedDL, load_images,
                                   unpaired_tfms)
-from cyclegan_fastai.core.photo import DamagedImage, as_photo, count_pages, image_endings
+from cyclegan_fastai.core.photo import DamagedImage, as_photo, count_pages, image_kinds
 from cyclegan_fastai.data.files import (UnpairedFiles, find_unpaired, image_files, inspect_images, open_image,
                                    two_folders, verify_unpaired)
 
@@ -423,17 +423,21 @@ def test_damaged_files_do_not_move_the_split(tmp_path):
     for dl,found in zip(dls.loaders, (files.train_a+files.train_b, files.valid_a+files.valid_b)):
         assert [f for f,_ in dl.dataset.items]==[f for f in found if f not in bad]
 
-@pytest.mark.skipif('.heic' in image_endings(), reason='pillow-heif is installed')
+@pytest.mark.skipif('HEIF' in image_kinds(), reason='pillow-heif is installed')
 def test_heic_without_a_decoder(tmp_path):
+    "A photograph like any other that can't be opened: named before training, with what to install"
     domains(tmp_path, 3, 3, 'phone', 'camera')
-    for i in range(2): put(tmp_path/'phone'/f'IMG_{i}.HEIC', b'....ftypheic')
-    with pytest.warns(UserWarning, match=r'phone` has 2 HEIC files.*pip install pillow-heif'): files = find_unpaired(tmp_path)
-    assert counts(files)==[2,2,1,1]
-    with pytest.warns(UserWarning): found = verify_unpaired(tmp_path)
-    assert found.problem.tolist()==['skipped']*2 and all('pip install pillow-heif' in o for o in found.detail)
-    for o in image_files(tmp_path/'phone'): o.unlink()
-    for f in (find_unpaired, lambda path: two_folders(path/'phone', path/'camera')):
-        with pytest.raises(ValueError, match=r'phone` has 2 HEIC files|` has 2 HEIC files.*pillow-heif'): f(tmp_path)
+    heic = [put(tmp_path/'phone'/f'IMG_{i}.{o}', b'\0\0\0\x1cftyp'+brand+b'...') for i,(o,brand) in
+            enumerate((('HEIC',b'heic'), ('heif',b'mif1'), ('jpg',b'heic')))]
+    for f in (find_unpaired, lambda path: two_folders(path/'phone', path/'camera')): assert {*heic} < {o for *_,o in f(tmp_path)}
+    for fn in heic:
+        with pytest.raises(DamagedImage, match=f'{fn.name}` .*its format is HEIC.*`pip install pillow-heif`, or export it as JPEG'): open_image(fn)
+    with pytest.raises(DamagedImage) as e: UnpairedDataLoaders.from_folder(tmp_path, size=24)
+    assert all(f'{fn}` can' in str(e.value) for fn in heic)
+    with pytest.warns(UserWarning, match='3 damaged files are skipped.*IMG_0.HEIC'):
+        UnpairedDataLoaders.from_folder(tmp_path, size=24, damaged='skip', valid_pct=0)
+    found = verify_unpaired(tmp_path)
+    assert found.problem.tolist()==['damaged']*3 and all('pip install pillow-heif' in o for o in found.detail)
 
 def test_a_domain_with_one_image(tmp_path):
     domains(tmp_path, 1, 5)

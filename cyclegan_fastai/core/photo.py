@@ -11,6 +11,8 @@ from warnings import warn
 import numpy as np
 from PIL import Image,ImageOps
 from .checks import OptionError
+try: import pillow_heif.HeifImagePlugin          # makes Pillow open HEIC files  # chkstyle: ignore
+except ImportError: pass
 
 # %% auto #0
 __all__ = ['DamagedImage', 'NoImage', 'TooManyPixels', 'image_kinds', 'open_photo', 'count_pages', 'to_rgb', 'split_alpha',
@@ -27,6 +29,18 @@ def image_kinds()->list: # Pillow's names, such as 'JPEG'
     Image.init()
     return [k for k in Image.ID if Image.MIME.get(k, '').startswith('image/')]
 
+_HEIC = b'heic',b'heix',b'heim',b'heis',b'hevc',b'mif1',b'msf1' # Brands, in bytes 8 to 11 of a file
+
+def _no_image(source, broken, formats):
+    "The error for a file whose format isn't known or allowed"
+    if formats is not None: return NoImage(f"{broken} (its format isn't allowed): replace or remove it")
+    if isinstance(source, (str,Path)) and 'HEIF' not in image_kinds():
+        with open(source, 'rb') as f: head = f.read(12)
+        if head[4:8]==b'ftyp' and head[8:] in _HEIC: return NoImage(
+            f"{broken} (its format is HEIC): `pip install pillow-heif`, or export it as JPEG")
+    return NoImage(f"{broken} (Pillow doesn't know its format): replace or remove it")
+
+# %% ../../nbs/core/02_photo.ipynb #91fbe57b
 def open_photo(
     source, # Path, or a file open for reading
     draft:int|None=None, # Decode a JPEG with at least this many pixels a side, which is faster; by default all pixels
@@ -41,7 +55,6 @@ def open_photo(
         if os.path.exists(source): raise DamagedImage(f"{broken} (it is no file): replace or remove it")
         raise FileNotFoundError(f"`{name}` doesn't exist: check the path")
     refused = TooManyPixels(f"{broken} (it has more than {most/1e6:g} megapixels): make it smaller")
-    why = "Pillow doesn't know its format" if formats is None else "its format isn't allowed"
     try:
         with Image.open(source, formats=formats or image_kinds()) as im:
             if im.width*im.height>most: raise refused
@@ -50,7 +63,7 @@ def open_photo(
             return ImageOps.exif_transpose(im)
     except (FileNotFoundError, TooManyPixels): raise
     except Image.DecompressionBombError: raise refused from None
-    except Image.UnidentifiedImageError: raise NoImage(f"{broken} ({why}): replace or remove it") from None
+    except Image.UnidentifiedImageError: raise _no_image(source, broken, formats) from None
     except Exception as e: raise DamagedImage(f"{broken} ({e}): replace or remove it") from None # of any class
 
 # %% ../../nbs/core/02_photo.ipynb #96260bb2
@@ -143,9 +156,9 @@ def scaled(
     return tuple(max(1, round(o*short/min(size))) for o in size) if short else tuple(size)
 
 def image_endings()->set: # Such as '.jpg'
-    "File endings of all image formats that Pillow can open"
+    "File endings of all image formats that Pillow can open, and of HEIC"
     kinds = image_kinds()
-    return {k for k,v in Image.registered_extensions().items() if v in kinds}
+    return {k for k,v in Image.registered_extensions().items() if v in kinds} | {'.heic','.heif','.hif'}
 
 # %% ../../nbs/core/02_photo.ipynb #3353bac7
 def files_below(

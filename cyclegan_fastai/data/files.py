@@ -12,8 +12,6 @@ from fastai.vision.all import *
 from fastcore.parallel import parallel
 from ..core.checks import check_number,check_path
 from ..core.photo import DamagedImage,count_pages,files_below,first_five,image_endings,open_photo,passed_over,to_rgb
-try: import pillow_heif.HeifImagePlugin          # makes Pillow open HEIC files  # chkstyle: ignore
-except ImportError: pass
 
 # %% auto #0
 __all__ = ['open_image', 'image_files', 'UnpairedFiles', 'two_folders', 'find_unpaired', 'is_watched', 'each_file',
@@ -52,17 +50,12 @@ def _by_place(folder, domain=''):
     return found
 
 # %% ../../nbs/data/00_files.ipynb #a7140169
-def _with_endings(folder, endings): return [o for o in files_below(folder) if o.suffix.lower() in endings]
-
 def image_files(
     folder:Path|str, # Searched with all its subfolders, see `files_below`
 )->list[Path]: # Sorted
     "All image files by their extension, hidden ones left out"
-    return _with_endings(check_path('folder', folder), image_endings())
-
-_HEIC_FIX = '`pip install pillow-heif`, or export them as JPEG'
-
-def _heic_endings(): return {'.heic','.heif'}-image_endings()
+    endings = image_endings()
+    return [o for o in files_below(check_path('folder', folder)) if o.suffix.lower() in endings]
 
 # %% ../../nbs/data/00_files.ipynb #315ac096
 @dataclass
@@ -110,8 +103,8 @@ def _domain_files(found, valid_pct, seed, tests):
     names = found.get('train', {})
     valid = next((list(o) for o in (tests, found.get('test'), found.get('val')) if o), [])
     train,valid = (list(names),valid) if valid or not valid_pct else _split(names, valid_pct, seed)
-    used = {*train, *valid}
-    return train,valid,[f for k in ('test','val') for f in found.get(k, ()) if f not in used]
+    used,held = {*train, *valid},[*found.get('test', ()), *found.get('val', ())]
+    return train,valid,[f for f in held if f not in used]
 
 # %% ../../nbs/data/00_files.ipynb #58be90c4
 _UNUSED = 'of neither domain, or of another held-out split than the one in use'
@@ -229,7 +222,6 @@ def _image_problems(files):
 def _why_skipped(fn):
     "Why `fn` isn't among the images of its folder; '' if it is"
     if fn.name.startswith('.'): return 'hidden'
-    if fn.suffix.lower() in _heic_endings(): return f"can't be read: {_HEIC_FIX}"
     return '' if fn.suffix.lower() in image_endings() else 'not an image by its extension'
 
 def verify_unpaired(

@@ -193,7 +193,7 @@ def _decodable(files, damaged):
     found = dict(zip(fns, inspect_images(fns, draft=64)))
     bad = {fn: error for fn,(_,error,_) in found.items() if error}
     several = [f'`{fn}` ({n})' for fn,(*_,n) in found.items() if n>1]
-    if several: warn(f"Only the first is used of the pages or frames in these files, so split them: {first_five(several)}")
+    if several: warn(f"Only the first of several pages or frames is used, so split these files: {first_five(several)}")
     if not bad: return files
     if damaged=='error':
         way = ', or pass {}' if len(bad)==1 else '\nTo leave damaged files out, pass {}'

@@ -43,7 +43,7 @@ def _data(recipe):
     "Folder of the recipe's data, drawn or fetched if need be, and the names of its domains"
     if recipe.data=='seasons': return seasons(size=recipe.size), ('summer','winter')
     path = untar_unpaired(recipe.data)
-    known = [v for k,v in DATASETS.items() if path.name.startswith(k)]
+    known = [v for k,v in DATASETS.items() if path.name.startswith(k) and (path/'trainA').is_dir()]
     return path, known[0].domains if known else None
 
 def recipe_dls(

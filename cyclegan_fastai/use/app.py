@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from ..core.checks import check_number,check_whole
 from ..core.device import need
-from ..core.photo import DamagedImage,NoImage,TooManyPixels,open_photo,to_rgb
+from ..core.photo import DamagedImage,NoImage,TooManyPixels,image_kinds,open_photo,to_rgb
 from ..data.landscape import Scene,draw_scene
 from .translator import Translator
 
@@ -22,6 +22,7 @@ __all__ = ['open_upload', 'draw_examples', 'about_model', 'translations', 'trans
 
 # %% ../../nbs/use/08_app.ipynb #3c48715b
 _UPLOAD_KINDS = ['JPEG','PNG','WebP','GIF','BMP','AVIF'] # What browsers show
+if 'HEIF' in image_kinds(): _UPLOAD_KINDS.append('HEIF') # What iPhones make; the page shows PNG
 
 def open_upload(
     path:Path|str, # File that a visitor uploaded

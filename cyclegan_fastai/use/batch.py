@@ -8,11 +8,12 @@ import glob,os,re,time
 from collections.abc import Callable,Iterable,Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from warnings import warn
 
 from PIL import Image
 from ..core.checks import check_path
 from ..core.disk import whole_file
-from ..core.photo import image_endings
+from ..core.photo import files_below,image_endings,passed_over
 from .translator import Translator
 from .video import VIDEO,is_moving,translate_video
 
@@ -55,27 +56,15 @@ class Job:
     moves:bool=False # Whether it is a video or a moving image
 
 # %% ../../nbs/use/04_batch.ipynb #ff071795
-def _endings(): return VIDEO | image_endings()
-
-def _below(folder, out):
-    "Images and videos below `folder`, sorted, but none below `out`; links to folders are followed once"
-    found,seen,endings = [],{os.path.realpath(o) for o in (out,folder)},_endings()
-    for at,folders,names in os.walk(folder, followlinks=True):
-        real = {o: os.path.realpath(os.path.join(at, o)) for o in folders if o[0]!='.'}
-        folders[:] = [o for o,r in real.items() if r not in seen]
-        seen.update(real.values())
-        found += [Path(at)/o for o in names if o[0]!='.' and Path(o).suffix.lower() in endings]
-    return sorted(found)
-
 def _matches(pattern, out):
-    "Folder at the beginning of `pattern`, and the images and videos that match"
+    "Folder at the beginning of `pattern`, and the files that match, but none below `out`"
     parts = Path(pattern).parts
     n = next(i for i in range(len(parts)) if not Path(*parts[:i+1]).is_dir())             # the first n are folders
-    root,out,endings = Path(*parts[:n]),out.resolve(),_endings()
+    root,out = Path(*parts[:n]),out.resolve()
     inside = out.is_relative_to(root.resolve())
     found = (root/o for o in glob.glob(os.path.join(*parts[n:]), root_dir=root, recursive=True))
     ours = lambda o: inside and o.resolve().is_relative_to(out)
-    return root,sorted(o for o in found if o.suffix.lower() in endings and o.is_file() and not ours(o))
+    return root,sorted(o for o in found if o.is_file() and not ours(o))
 
 # %% ../../nbs/use/04_batch.ipynb #8114e5d4
 def _source(source, out):
@@ -83,11 +72,15 @@ def _source(source, out):
     path,given = Path(source),str(source)
     is_pattern = not path.exists() and any(c in given for c in '*?[')
     if not (path.is_dir() or is_pattern): return path.parent,[path]
-    root,files = _matches(given, out) if is_pattern else (path, _below(path, out))
+    root,found = _matches(given, out) if is_pattern else (path, files_below(path, [out]))
     if root.resolve()==out.resolve(): raise ValueError(
         f"`out` must be another folder than the source `{root}`, or the next search would find the results of this one")
+    endings = VIDEO | image_endings()
+    files = [o for o in found if o.suffix.lower() in endings]
+    others = passed_over([o for o in found if o.suffix.lower() not in endings])
     if not files: raise ValueError(f"`{source}` {'matches' if is_pattern else 'holds'} no image and no video: "
-        "their names must end with .jpg, .png or the like, and not begin with a dot")
+        f"their names must end with .jpg, .png or the like, and not begin with a dot. {others}".strip())
+    if others: warn(others)
     return root,files
 
 def _check_sources(sources, out, to):
