@@ -36,8 +36,8 @@ def _no_image(source, broken, formats):
     if formats is not None: return NoImage(f"{broken} (its format isn't allowed): replace or remove it")
     if isinstance(source, (str,Path)) and 'HEIF' not in image_kinds():
         with open(source, 'rb') as f: head = f.read(12)
-        if head[4:8]==b'ftyp' and head[8:] in _HEIC: return NoImage(
-            f"{broken} (its format is HEIC): `pip install pillow-heif`, or export it as JPEG")
+        way = '`pip install pillow-heif`, or export it as JPEG'
+        if head[4:8]==b'ftyp' and head[8:] in _HEIC: return NoImage(f"{broken} (its format is HEIC): {way}")
     return NoImage(f"{broken} (Pillow doesn't know its format): replace or remove it")
 
 # %% ../../nbs/core/02_photo.ipynb #91fbe57b
