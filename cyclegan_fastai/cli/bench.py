@@ -98,9 +98,7 @@ def _quality_rows(res):
 @bench_app.command()
 @recipe_options('data', 'epochs', 'decay_epochs', 'damaged')
 def study(
-    name: Annotated[str, typer.Argument(
-        help='yosemite, seven recipes at 64×64; yosemite-small, six at 32×32; horse2zebra, four at 128×128; '
-            'pretrained, seven at 64×64. For CPUs: yosemite-small, pretrained')],
+    name: Annotated[str, typer.Argument(help=f'{", ".join(STUDIES)}; on a CPU yosemite-small or pretrained')],
     out: Annotated[Optional[Path], typer.Option(help='Folder of the study; `runs/study-<name>` if left out')] = None,
     settings:dict=None, # Settings of a recipe that were given: one option for each
     seeds: Annotated[int, typer.Option(help='Runs of each recipe, with consecutive seeds')] = 3,

@@ -8,7 +8,7 @@ __all__ = ['app', 'main', 'train', 'evaluate']
 # %% ../../nbs/cli/04_main.ipynb #78a2ebec
 import itertools,json,re,shlex,sys,warnings
 from contextlib import closing,contextmanager
-from dataclasses import asdict,replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated,List,Optional
 
@@ -123,13 +123,14 @@ def _how_to_go_on(out, first, several):
         raise typer.Exit(128+getattr(e, 'number', 2)) from None
 
 # %% ../../nbs/cli/04_main.ipynb #0d52aa59
+_GPU = 'Settings not given are those of `--recipe paper`, because there is a GPU.'
+_CPU = 'Settings not given are those of `--recipe photos`, because there is no GPU; `--recipe paper` is as published.'
+
 def _beginning(recipe, out, resume, chosen):
     "What to say before training; `chosen`: nobody named the recipe"
     n,falling = recipe.epochs+recipe.decay_epochs,recipe.decay_epochs
     lines = [f'{"Going on with" if resume else "Training"} {recipe}']
-    if chosen and recipe.data!='seasons': lines.append("Settings not given are those of "
-        + ('`--recipe paper`: there is a GPU.' if recipe.generator=='resnet' else
-           '`--recipe photos`, because there is no GPU. `--recipe paper` has the published ones.'))
+    if chosen and recipe.data!='seasons': lines.append(_CPU if recipe.critic!='patch' else _GPU)
     rate = f'in the last {falling} of them the learning rate falls' if falling else 'all at the full learning rate'
     lines.append(f'{n} epochs; {rate}.')
     return '\n'.join([*lines, f'Everything goes to {out}/; look at sample_grid.png while it runs.'])

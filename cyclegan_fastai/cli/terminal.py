@@ -82,6 +82,7 @@ def say(
 def _cell(v): return f'{v:.2f}' if isinstance(v, float) else escape(str(v))
 def _side(v): return 'right' if isinstance(v, float) else 'left'
 
+# %% ../../nbs/cli/00_terminal.ipynb #fa1cc32d
 def with_error(
     value:float, # A score
     error:float|None, # Its standard error; None or nan where there are too few images for one
@@ -90,6 +91,7 @@ def with_error(
     "Write a score with its standard error"
     return f'{value:.{digits}f}' + ('' if error is None or error!=error else f' ± {error:.{digits}f}')
 
+# %% ../../nbs/cli/00_terminal.ipynb #072e963e
 def print_table(
     rows:list[dict], # All with the same keys
     as_json:bool=False, # Print JSON instead

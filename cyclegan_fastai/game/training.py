@@ -29,6 +29,8 @@ def gan_adam(
     return opt
 
 # %% ../../nbs/game/04_training.ipynb #0666cdd5
+_FROZEN = '`freeze` holds the generators still, only the critics learn: call `learn.unfreeze()`, and both do'
+
 class AlternatingTrainer(Callback):
     "Set whose turn it is, and give the critics fakes from pools"
     order = MixedPrecision.order+1
@@ -48,8 +50,7 @@ class AlternatingTrainer(Callback):
     def before_fit(self):
         if not hasattr(self, 'pools'): self.after_create()
         self.game.turn = ('generators','critics')              # the last fit may have been stopped within a batch
-        if self.opt.frozen_idx: warn("`freeze` holds the generators still, only the critics learn: "
-            "call `learn.unfreeze()`, and both do")
+        if self.opt.frozen_idx: warn(_FROZEN)
 
     def before_batch(self):
         self.learn.yb = self.xb

@@ -145,8 +145,11 @@ _terms = dict(consistency=1.),dict(dropout=.5)
 _regularised = {'consistency 1': _terms[0], 'dropout 0.5': _terms[1], 'both': {**_terms[0], **_terms[1]}}
 
 _short = replace(QUICK, data='summer2winter_yosemite', epochs=1, decay_epochs=1)
-_parts = {'published generators': dict(generator='resnet'), 'published critics': dict(critic='patch'),
-    'not augmented': dict(augmented=False), 'cycle 10': dict(cycle=10.),
+_parts = {                                               # What is taken out of `QUICK`
+    'published generators': dict(generator='resnet'),
+    'published critics': dict(critic='patch'),
+    'not augmented': dict(augmented=False),
+    'cycle 10': dict(cycle=10.),
     'least squares': dict(adversarial='least_squares')}
 _none = dict(identity=5., **{k: v for o in _parts.values() for k,v in o.items()})
 
