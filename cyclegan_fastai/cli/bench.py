@@ -15,7 +15,7 @@ from typing import Annotated,Optional
 import typer
 from .terminal import *
 from ..core.checks import check_choice
-from ..run.recipe import PAPER,SMALL,STUDIES
+from ..run.recipe import PAPER,SMALL,STUDIES,changed
 
 # %% ../../nbs/cli/03_bench.ipynb #3100ff64
 bench_app = typer.Typer()

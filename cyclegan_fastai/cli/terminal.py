@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Json', 'Device', 'Features', 'FLAGS', 'console', 'as_option', 'recipe_options', 'say', 'with_error', 'print_table',
-           'only_json', 'progress_bars', 'time_words', 'Clock', 'terminal_progress']
+           'only_json', 'progress_bars', 'time_words', 'TimeLeft', 'terminal_progress']
 
 # %% ../../nbs/cli/00_terminal.ipynb #e42b78c1
 import inspect,json,sys,time
@@ -141,7 +141,7 @@ def time_words(
         if seconds>=2*n: return f'{seconds/n:.{digits}f} {unit}'
     return f'{seconds:.0f} seconds'
 
-class Clock:
+class TimeLeft:
     "How long a fit will take, from the time of its batches so far"
     def __init__(self,
         learn, # A `Learner` that fits
@@ -195,7 +195,7 @@ def terminal_progress(
             self.bar,self.alarms,self.bs = _training_bar(),set(),self.dls.train.bs
             pairs = self.dls.train.n//self.bs*self.bs
             self.task = self.bar.add_task('', total=self.n_epoch*pairs, at=f'0/{self.n_epoch}', left='')
-            self.clock = Clock(self.learn)
+            self.clock = TimeLeft(self.learn)
             if title: say(title)
             self.bar.start()
         def _pairs(self, batches): return (self.epoch*len(self.dls.train)+batches)*self.bs

@@ -83,9 +83,10 @@ class ProgressiveResize(Callback):
     def before_batch(self):
         if not self.in_fit or self.pct_train+1e-6>=self.until: return
         self.factor = self.size/min(self.xb[0].shape[-2:])
-        if self.factor>=1: raise ValueError(f"`size` {self.size} must be smaller than the images of the loaders, which have "
-            f"{tuple(self.xb[0].shape[-2:])}: pass a smaller one, or leave `ProgressiveResize` out")
-        self.learn.xb = tuple(F.interpolate(o, scale_factor=self.factor, mode='bilinear', antialias=True) for o in self.xb)
+        if self.factor>=1: raise ValueError(f"`size` {self.size} must be smaller than the images of the loaders, "
+            f"which have {tuple(self.xb[0].shape[-2:])}: pass a smaller one, or leave `ProgressiveResize` out")
+        f = partial(F.interpolate, scale_factor=self.factor, mode='bilinear', antialias=True)
+        self.learn.xb = tuple(f(o) for o in self.xb)
 
     def work(self,
         pct:float, # Share of the run's batches, in [0, 1]
