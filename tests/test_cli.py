@@ -14,6 +14,7 @@ from cyclegan_fastai.core.checks import OptionError
 from cyclegan_fastai.run.recipe import RECIPES, Recipe
 from cyclegan_fastai.cli.terminal import FLAGS, as_option, recipe_options
 from cyclegan_fastai.cli import main as cli
+from cyclegan_fastai.cli.train import train
 
 root = Path(__file__).resolve().parents[1]
 sample = root/'data'/'seasons_sample'
@@ -101,7 +102,7 @@ def test_ctrl_c_and_resume(tmp_path):
     args = ['train', '--data', sample, *small[:2], '--epochs', 3, '--decay-epochs', 3, *small[6:], '--bs', 4]
     whole = process(*args, '--out', 'whole', '--json', cwd=tmp_path)
     cut = process(*args, '--out', 'cut', cwd=tmp_path)
-    for _ in range(1200):
+    for _ in range(6000):
         if (tmp_path/'cut'/'last.pth').exists() or cut.poll() is not None: break
         time.sleep(.05)
     cut.send_signal(signal.SIGINT)
@@ -159,8 +160,9 @@ def test_every_setting_is_an_option_of_train():
     for o in fields(Recipe):
         p, kind = found[o.name], bool if o.name in FLAGS else type(o.default)
         assert p.help==docs[o.name] and p.default is None
-        assert p.opts==[FLAGS[o.name][0] if o.name in FLAGS else f'--{o.name.replace("_", "-")}'] and not p.secondary_opts
-        assert get_args(signature(cli.train).parameters[o.name].annotation)[0]==Optional[kind]
+        assert p.opts==[FLAGS[o.name][0] if o.name in FLAGS else f'--{o.name.replace("_", "-")}']
+        assert p.secondary_opts==([f'--no-{o.name}'] if type(o.default) is bool else []), 'what a recipe switches on can be switched off'
+        assert get_args(signature(train).parameters[o.name].annotation)[0]==Optional[kind]
     text = found['recipe'].help
     assert all(o in text for o in RECIPES)
 
@@ -200,7 +202,7 @@ def test_evaluate_a_run(run, tmp_path):
     code, out, err = run('evaluate', 'r', '--json')
     assert code==0, err
     res = json.loads(out)
-    assert [o['images'] for o in res['table']][1]=='A, untranslated' and len(res['table'])==6 and len(res['truth'])==6
+    assert [o['images'] for o in res['table']][1]=='A, untranslated' and len(res['table'])==2*2*4 and len(res['truth'])==6
     assert json.loads((tmp_path/'r'/'evaluation.json').read_text())==res
     assert Image.open(tmp_path/'r'/'evaluation.png').size[0] > 800
     code, out, err = run('evaluate', 'r', '-n', 5, '--data', sample)
@@ -215,7 +217,7 @@ def test_distances_of_a_data_set(run):
     assert code==0, err
     rows = json.loads(out)
     assert len(rows)==8 and {'kid','kid_se','frechet','frechet_all','n_a','n_b'} < rows[0].keys()
-    assert run('data', 'distances', sample, '--size', 32)[1].count('±')==8
+    assert run('data', 'distances', sample, '--size', 32)[1].count('±')==sum(o['kid_se'] is not None for o in rows)>0
 
 def test_alarms_reach_the_terminal(run):
     code, out, err = run('train', '--data', sample, *small[:2], '--epochs', 4, '--decay-epochs', 0, *small[6:], '--lr', 1e6, '--out', 'r')

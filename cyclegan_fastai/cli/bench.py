@@ -6,7 +6,6 @@
 __all__ = ['bench_app', 'bench', 'study']
 
 # %% ../../nbs/cli/03_bench.ipynb #101ecd11
-import json
 from contextlib import ExitStack,closing
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +51,7 @@ def bench(
         if quality: res = bench_quality(changed(SMALL, **changes), seeds, device, True)
         elif rates: res = bench_rates(replace(SMALL, **smallest), seeds=seeds, device=device, progress=True)
         else: res = bench_figures(changed(speed_recipe(device), **changes), parts, device, rounds, steps, True)
-    if as_json: return print(json.dumps(res, ensure_ascii=False))
+    if as_json: return print_json(res)
     print_table(_quality_rows(res) if quality else [*map(_rate_row, res['rows'])] if rates else _figure_rows(res))
     said = dict(res['about'])
     said.update(said.pop('versions'))

@@ -6,7 +6,7 @@
 __all__ = ['train_app', 'train', 'evaluate']
 
 # %% ../../nbs/cli/04_train.ipynb #d41ac084
-import itertools,json,re,shlex
+import itertools,re,shlex
 from contextlib import closing,contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -122,7 +122,7 @@ def train(
     progress = terminal_progress(_beginning(todo, out, resume, not named and not resume))
     with only_json(as_json), closing(progress), _how_to_go_on(out, first, num_distrib()>1):
         res = run_experiment(todo, out, resume, device, save_every, workers, cbs=progress if first else None)
-    if first: print(json.dumps(res, ensure_ascii=False)) if as_json else _report(res, out)
+    if first: print_json(res) if as_json else _report(res, out)
 
 # %% ../../nbs/cli/04_train.ipynb #346b80eb
 def _print_truth(scores):
@@ -221,6 +221,6 @@ def evaluate(
     """
     from cyclegan_fastai.run.experiment import evaluate_run
     with only_json(as_json): res = evaluate_run(run, data, features, n, device)
-    if as_json: return print(json.dumps(res.to_dict(), ensure_ascii=False))
+    if as_json: return print_json(res.to_dict())
     _print_evaluation(res)
     say(f'Look at    {run}/evaluation.png')
