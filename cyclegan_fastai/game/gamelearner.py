@@ -53,7 +53,7 @@ def load_game(
     return game.to(device).eval()
 
 # %% ../../nbs/game/07_gamelearner.ipynb #2235a93a
-class GameLearner(Learner):
+class GameLearner(StatefulLearner):
     "A `Learner` for any `Game`; saves and loads all that training needs to resume exactly"
     @delegates(Learner.__init__)
     def __init__(self,
@@ -66,21 +66,12 @@ class GameLearner(Learner):
         super().__init__(dls, model, loss_func, **kwargs)
 
     @property
-    def epochs_done(self): return self.position.epochs # Of the last or current fit: `start_epoch` to resume
-    @property
-    def batches_done(self): return self.position.batches # Of the epoch after these; 0 within a batch
-
-    @property
     def metrics(self): return self._metrics
     @metrics.setter
     def metrics(self, v):
         cbs,functions = L(v).partition(risinstance(Callback))
         self.add_cbs(cbs)
         self._metrics = functions.map(mk_metric)
-
-    def stateful_cbs(self)->dict: # Name → callback
-        "Callbacks with a state that checkpoints keep"
-        return {cb.name: cb for cb in self.cbs if hasattr(type(cb), 'state_dict')}   # an instance finds its model's
 
 # %% ../../nbs/game/07_gamelearner.ipynb #15ddef33
 @patch
@@ -103,17 +94,13 @@ def evaluating(self:GameLearner):
 @patch
 def export(self:GameLearner, fname='export.pkl', **kwargs):
     "Export for inference, without data, pools and optimizer, with averaged generators if there are any"
-    with self.averaged(): Learner.export(self, fname, **kwargs)
+    if rank_distrib(): return
+    dls,opt = self.dls,self.opt
+    with whole_file(self.path/fname) as part, self.averaged():
+        try: Learner.export(self, part.absolute(), **kwargs)
+        finally: self.dls,self.opt = dls,opt               # fastai empties both while it writes
 
 # %% ../../nbs/game/07_gamelearner.ipynb #a28edf8b
-@patch
-def _state(self:GameLearner):
-    "All that training needs to resume"
-    callbacks = {k: cb.state_dict() for k,cb in self.stateful_cbs().items()}
-    midway,random = self.position.state(self),random_state(self.dls.loaders)
-    return dict(version=__version__, model=get_model(self.model).state_dict(), opt=self.opt.state_dict(),
-        callbacks=callbacks, epochs_done=self.epochs_done, midway=midway, random=random)
-
 @patch
 def save(self:GameLearner, file, with_opt=True, pickle_protocol=2):
     "Save to `self.path/self.model_dir/file`; without `with_opt` the weights alone, averaged ones if there are any"
@@ -132,11 +119,12 @@ def load(self:GameLearner, file, device=None, with_opt=True, strict=True, weight
     file = _with_suffix(self.path/self.model_dir/check_path('file', file))
     game = get_model(self.model)
     state = read_tensors(file, ifnone(device, game.device))
-    _load_weights(game, state, file, strict)
-    if with_opt: self._restore(state, file)
-    elif hasattr(self, 'generator_ema'):
-        averages = state.get('callbacks', {}).get('generator_ema')
-        self.generator_ema.load_state_dict(averages or dict(averages=None, n_averaged=0))
+    with self._all_or_nothing():
+        _load_weights(game, state, file, strict)
+        if with_opt: self._restore(state, file)
+        elif hasattr(self, 'generator_ema'):
+            averages = state.get('callbacks', {}).get('generator_ema')
+            self.generator_ema.load_state_dict(averages or dict(averages=None, n_averaged=0))
     return self
 
 @patch
@@ -144,7 +132,6 @@ def _restore(self:GameLearner, state, file):
     self.position.unfinished = None
     alone = f"`{file}` holds weights alone: optimizer, pools and random states stay as they are"
     if 'callbacks' not in state: return warn(alone)
-    if self.opt is None: self.create_opt()
     try: self.opt.load_state_dict(state['opt'])
     except (KeyError, ValueError) as e: raise ValueError(f"`{file}` holds the state of another optimizer: "
         f"pass its `opt_func` to the learner, or load `with_opt=False` ({_short(e)})") from None
