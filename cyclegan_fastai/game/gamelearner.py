@@ -132,6 +132,7 @@ def _restore(self:GameLearner, state, file):
     self.position.unfinished = None
     alone = f"`{file}` holds weights alone: optimizer, pools and random states stay as they are"
     if 'callbacks' not in state: return warn(alone)
+    if self.opt is None: self.create_opt()
     try: self.opt.load_state_dict(state['opt'])
     except (KeyError, ValueError) as e: raise ValueError(f"`{file}` holds the state of another optimizer: "
         f"pass its `opt_func` to the learner, or load `with_opt=False` ({_short(e)})") from None

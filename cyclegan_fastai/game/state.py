@@ -140,13 +140,14 @@ class StatefulLearner(Learner):
         "All that training needs to resume"
         callbacks = {k: cb.state_dict() for k,cb in self.stateful_cbs().items()}
         midway,random = self.position.state(self),random_state(self.dls.loaders)
-        return dict(version=__version__, model=get_model(self.model).state_dict(), opt=self.opt.state_dict(),
+        opt = self.opt and self.opt.state_dict()
+        return dict(version=__version__, model=get_model(self.model).state_dict(), opt=opt,
             callbacks=callbacks, epochs_done=self.epochs_done, midway=midway, random=random)
 
     def _take(self, state):
         "Restore what `_state` collected, but for the position"
         get_model(self.model).load_state_dict(state['model'])
-        self.opt.load_state_dict(state['opt'])
+        if self.opt: self.opt.load_state_dict(state['opt'])
         for k,cb in self.stateful_cbs().items(): cb.load_state_dict(state['callbacks'][k])
         set_random_state(state['random'], self.dls.loaders)
 
@@ -199,13 +200,11 @@ def no_bar(self:StatefulLearner):
 @contextmanager
 def _all_or_nothing(self:StatefulLearner):
     "A context that puts everything back as it was, if it fails"
-    opt,position = self.opt,copy(self.position)
-    if opt is None: self.create_opt()
-    before = copied_state(self._state())
+    opt,position,before = self.opt,copy(self.position),copied_state(self._state())
     try: yield
     except BaseException:
-        self._take(before)
         self.opt,self.position = opt,position
+        self._take(before)
         raise
 
 @patch

@@ -49,7 +49,7 @@ class AlternatingTrainer(Callback):
         if not hasattr(self, 'pools'): self.after_create()
         self.game.turn = ('generators','critics')              # the last fit may have been stopped within a batch
         still = self.opt and self.opt.frozen_idx
-        if still: warn("`freeze` holds the generators still, only the critics learn: call `learn.unfreeze()`, and both do")
+        if still: warn("`freeze` holds the generators still: only the critics learn. `learn.unfreeze()` lets both")
 
     def before_batch(self):
         self.learn.yb = self.xb
