@@ -9,7 +9,7 @@ from fastai.vision.all import *
 from .. import __version__
 from .state import *
 from ..core.checks import check_callable,check_number,check_path
-from ..core.disk import whole_file
+from ..core.disk import check_folder,whole_file
 from .game import Game,players
 from .terms import LossTerms
 from .schedule import check_rates
@@ -214,6 +214,15 @@ def _check_parts(game, cbs, metrics):
     if bad := L(metrics).filter(is_metric, negate=True): raise TypeError(
         f"`metrics` must be functions, metrics of fastai's or callbacks, got {bad[0]!r}: pass one, such as `KID()`")
 
+def _where_to_save(folder):
+    "`folder`, or the working folder, with a warning, if that can't be written"
+    try: check_folder(folder)
+    except OSError as e:
+        warn(f"`{folder}`, where the data are, can't be written ({os.strerror(e.errno)}): the learner saves in the "
+            f"working folder, `{Path.cwd()}`. Pass `path` for another")
+        return Path.cwd()
+    return folder
+
 # %% ../../nbs/game/07_gamelearner.ipynb #cb93dba4
 @delegates(Learner.__init__, but=['splitter','loss_func'])
 def game_learner(
@@ -236,6 +245,7 @@ def game_learner(
     check_rates(lr)
     check_callable('opt_func', opt_func, 'gan_adam')
     if ema is not None: check_number('ema', ema, '[0, 1)', .999)
+    if kwargs.get('path') is None: kwargs['path'] = _where_to_save(getattr(dls, 'path', Path('.')))
     cbs = [AlternatingTrainer(pool_size, n_critic), LossTerms(**(schedules or {})), CountEpochs(), *L(cbs)]
     if ema is not None: cbs.append(GeneratorEMA(ema))
     learn = cls(dls, game, game.loss, opt_func=opt_func, lr=lr, splitter=players, cbs=cbs, moms=moms, **kwargs)
