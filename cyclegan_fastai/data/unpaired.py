@@ -173,7 +173,7 @@ def UnpairedBlock(
     if aug_tfms is None: aug_tfms = unpaired_tfms()
     if not (isinstance(aug_tfms, (list,tuple)) and all(map(callable, aug_tfms))): raise ValueError(
         f"`aug_tfms` must be a list of fastai's batch transforms, such as `[Flip()]`, or [] for none, got {aug_tfms!r}")
-    other = [o for t in aug_tfms for o in L(getattr(t, 'size', None)) if o not in (size,load)]
+    other = L(aug_tfms).attrgot('size').map(L).concat().filter(lambda o: o not in (size,load))
     if other: raise ValueError(f"`aug_tfms` must leave the size to `UnpairedBlock`: pass `size={other[0]}` to it alone")
     tfms = [*aug_tfms, CropBatch(size)] if load>size else [*aug_tfms]
     augment = [AugmentEach(tfms)] if tfms else []

@@ -63,7 +63,8 @@ def _few_pairs(dl):
     if isinstance(dl, torch.utils.data.DataLoader):
         if isinstance(dl.dataset, torch.utils.data.IterableDataset) or not len(dl.dataset): return None
         return dl.collate_fn([dl.dataset[0]] if dl._auto_collation else dl.dataset[0])
-    if isinstance(dl, DataLoader): dl = dl.new(bs=dl.bs and min(dl.bs, 4), shuffle=False, drop_last=False, num_workers=0)
+    bs = dl.bs and min(dl.bs, 4) if isinstance(dl, DataLoader) else None
+    if isinstance(dl, DataLoader): dl = dl.new(bs=bs, shuffle=False, drop_last=False, num_workers=0)
     return first(dl)
 
 def _check_image(x, name, size):
