@@ -11,6 +11,8 @@ from cyclegan_fastai.run.checkpoints import Stopped
 from cyclegan_fastai.game.gamelearner import DamagedFile
 from cyclegan_fastai.run.recipe import Recipe, load_recipe, locked
 from cyclegan_fastai.data.seasons import seasons
+from cyclegan_fastai.data.unpaired import UnpairedDataLoaders
+from cyclegan_fastai.game.learner import cyclegan_learner
 
 NOTHING,SINCE = 'nothing','at most the work since the last checkpoint'
 root = Path(__file__).resolve().parents[1]
@@ -245,6 +247,25 @@ def test_read_only_disk(recipe, straight, disk, when_it_waits, capfd, lost):
         with pytest.raises(OSError, match="can't be written .Read-only"): run_experiment(recipe, disk/('run' if resume else 'new'), resume, 'cpu')
     mount('rw')
     assert [o.name for o in disk.iterdir()]==['run']
+    lost(NOTHING)
+
+def test_data_on_a_read_only_disk(recipe, disk, tmp_path, monkeypatch, lost):
+    "Where the data's folder can't be written, a learner saves in the working folder; a folder that was asked for is refused by name"
+    shutil.copytree(recipe.data, disk/'data')
+    monkeypatch.chdir(tmp_path)
+    dls = UnpairedDataLoaders.from_folder(disk/'data', 32, bs=2, device='cpu')
+    assert cyclegan_learner(dls, n_blocks=1, nf=4).path==disk/'data'
+    subprocess.run(['mount','-o','remount,ro',disk], check=True)
+    with pytest.warns(UserWarning, match=r'disk/data`, where the data are, can.t be written .Read-only file system.: the learner saves in the working folder'):
+        learn = cyclegan_learner(dls, n_blocks=1, nf=4)
+    with learn.no_bar(), learn.no_logging():
+        learn.lr_find(num_it=12, show_plot=False)
+        learn.load(learn.save('x').stem)
+        learn.export()
+    assert learn.path==tmp_path and (tmp_path/'models/x.pth').exists() and (tmp_path/'export.pkl').exists()
+    asked = cyclegan_learner(dls, n_blocks=1, nf=4, path=disk/'data')
+    for write in (lambda: asked.save('x'), asked.export, lambda: asked.lr_find(num_it=12, show_plot=False)):
+        with asked.no_bar(), pytest.raises(OSError, match='Read-only file system.*disk/data|disk/data.*Read-only file system'): write()
     lost(NOTHING)
 
 # Damaged and foreign files

@@ -34,8 +34,7 @@ def _sync(path):
 
 def _write_more(part):
     "Raise the disk's own error, if there is one"
-    if part.exists():
-        with part.open('ab') as f: f.write(bytes(2**20))
+    with part.open('ab') as f: f.write(bytes(2**20))
 
 @contextmanager
 def whole_file(
@@ -55,7 +54,7 @@ def whole_file(
         _sync(path.parent)
     except OSError as e:
         ours = e.filename is None or Path(e.filename) in (part, path, *path.parents)
-        if e.strerror and ours and e.errno!=errno.ENOENT: raise _refused(path, e) from None
+        if e.strerror and ours: raise _refused(path, e) from None
         raise
     finally:
         if part.exists(): part.unlink()

@@ -4,7 +4,6 @@
 
 # %% ../../nbs/data/03_unpaired.ipynb #e2b9b9d5
 from __future__ import annotations
-from operator import itemgetter
 from fastai.vision.all import *
 from ..core.checks import *
 from ..core.device import check_device
@@ -174,6 +173,8 @@ def UnpairedBlock(
     if aug_tfms is None: aug_tfms = unpaired_tfms()
     if not (isinstance(aug_tfms, (list,tuple)) and all(map(callable, aug_tfms))): raise ValueError(
         f"`aug_tfms` must be a list of fastai's batch transforms, such as `[Flip()]`, or [] for none, got {aug_tfms!r}")
+    other = L(aug_tfms).attrgot('size').map(L).concat().filter(lambda o: o not in (size,load))
+    if other: raise ValueError(f"`aug_tfms` must leave the size to `UnpairedBlock`: pass `size={other[0]}` to it alone")
     tfms = [*aug_tfms, CropBatch(size)] if load>size else [*aug_tfms]
     augment = [AugmentEach(tfms)] if tfms else []
     signed = Normalize.from_stats([.5]*3, [.5]*3, cuda=False)                      # [0, 1] → [-1, 1]
@@ -202,6 +203,9 @@ def _decodable(files, damaged):
     return files.without(bad)
 
 # %% ../../nbs/data/03_unpaired.ipynb #576e7c31
+def _file(item): return item[0]                      # with names, they can be sent to processes that are spawned
+def _domain(item): return item[1]
+
 class UnpairedDataLoaders(DataLoaders):
     "`DataLoaders` of two domains, from folders"
     @classmethod
@@ -223,12 +227,12 @@ class UnpairedDataLoaders(DataLoaders):
         path,device = check_path('path', path),check_device(device)
         _check_bs(bs, files)
         kwargs['domains'] = domains = check_domains(kwargs.get('domains') or files.domains)
-        block = UnpairedBlock(itemgetter(1), **kwargs)
+        block = UnpairedBlock(_domain, **kwargs)
         files = _decodable(files, damaged)
         _check_bs(bs, files)
         name,n_train = dict(zip('AB', domains)),len(files.train_a)+len(files.train_b)
         items = [[f,name[k]] for _,k,f in files]   # training first; lists, since transforms map over tuples
-        dblock = DataBlock(blocks=block, get_x=itemgetter(0), splitter=IndexSplitter(range(n_train, len(items))))
+        dblock = DataBlock(blocks=block, get_x=_file, splitter=IndexSplitter(range(n_train, len(items))))
         return dblock.dataloaders(items, path=path, bs=bs, num_workers=num_workers, device=device)
 
 # %% ../../nbs/data/03_unpaired.ipynb #9743a9f6

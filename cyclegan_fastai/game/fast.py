@@ -76,7 +76,6 @@ class CompileNets(Callback):
     def before_train(self): self._switch(self.calls)
     def after_train(self): self._switch(None)
     def after_cancel_train(self): self._switch(None)
-    def after_cancel_fit(self): self._switch(None)
     def __getstate__(self): return {**self.__dict__, 'calls': None}
 
     def before_batch(self):
@@ -107,8 +106,8 @@ def to_fast(self:GameLearner,
     cuda = game.device.type=='cuda'
     mode = 'default' if compiled is True or compiled is None and cuda else compiled
     cbs = [CompileNets(mode)] if mode else []
-    game.joined = all(map(apart, game.children()))
     if memory and isinstance(getattr(self.dls, 'train', None), UnpairedDL): self.dls = self.dls.in_memory()
+    game.joined = all(map(apart, game.children()))                   # from here on nothing fails
     adam = getattr(self.opt_func, 'func', self.opt_func) is gan_adam
     if adam and self.opt is None: self.opt_func = partial(self.opt_func, fused=True)
     if ifnone(bf16, has_bf16(game.device)) and not hasattr(self, 'mixed_precision'): cbs.append(HalfPrecision())

@@ -9,7 +9,7 @@ from fastai.vision.all import *
 from .. import __version__
 from .state import *
 from ..core.checks import check_callable,check_number,check_path
-from ..core.disk import whole_file
+from ..core.disk import check_folder,whole_file
 from .game import Game,players
 from .terms import LossTerms
 from .schedule import check_rates
@@ -53,7 +53,7 @@ def load_game(
     return game.to(device).eval()
 
 # %% ../../nbs/game/07_gamelearner.ipynb #2235a93a
-class GameLearner(Learner):
+class GameLearner(StatefulLearner):
     "A `Learner` for any `Game`; saves and loads all that training needs to resume exactly"
     @delegates(Learner.__init__)
     def __init__(self,
@@ -66,21 +66,12 @@ class GameLearner(Learner):
         super().__init__(dls, model, loss_func, **kwargs)
 
     @property
-    def epochs_done(self): return self.position.epochs # Of the last or current fit: `start_epoch` to resume
-    @property
-    def batches_done(self): return self.position.batches # Of the epoch after these; 0 within a batch
-
-    @property
     def metrics(self): return self._metrics
     @metrics.setter
     def metrics(self, v):
         cbs,functions = L(v).partition(risinstance(Callback))
         self.add_cbs(cbs)
         self._metrics = functions.map(mk_metric)
-
-    def stateful_cbs(self)->dict: # Name → callback
-        "Callbacks with a state that checkpoints keep"
-        return {cb.name: cb for cb in self.cbs if hasattr(type(cb), 'state_dict')}   # an instance finds its model's
 
 # %% ../../nbs/game/07_gamelearner.ipynb #15ddef33
 @patch
@@ -103,17 +94,13 @@ def evaluating(self:GameLearner):
 @patch
 def export(self:GameLearner, fname='export.pkl', **kwargs):
     "Export for inference, without data, pools and optimizer, with averaged generators if there are any"
-    with self.averaged(): Learner.export(self, fname, **kwargs)
+    if rank_distrib(): return
+    dls,opt = self.dls,self.opt
+    with whole_file(self.path/fname) as part, self.averaged():
+        try: Learner.export(self, part.absolute(), **kwargs)
+        finally: self.dls,self.opt = dls,opt               # fastai empties both while it writes
 
 # %% ../../nbs/game/07_gamelearner.ipynb #a28edf8b
-@patch
-def _state(self:GameLearner):
-    "All that training needs to resume"
-    callbacks = {k: cb.state_dict() for k,cb in self.stateful_cbs().items()}
-    midway,random = self.position.state(self),random_state(self.dls.loaders)
-    return dict(version=__version__, model=get_model(self.model).state_dict(), opt=self.opt.state_dict(),
-        callbacks=callbacks, epochs_done=self.epochs_done, midway=midway, random=random)
-
 @patch
 def save(self:GameLearner, file, with_opt=True, pickle_protocol=2):
     "Save to `self.path/self.model_dir/file`; without `with_opt` the weights alone, averaged ones if there are any"
@@ -132,11 +119,12 @@ def load(self:GameLearner, file, device=None, with_opt=True, strict=True, weight
     file = _with_suffix(self.path/self.model_dir/check_path('file', file))
     game = get_model(self.model)
     state = read_tensors(file, ifnone(device, game.device))
-    _load_weights(game, state, file, strict)
-    if with_opt: self._restore(state, file)
-    elif hasattr(self, 'generator_ema'):
-        averages = state.get('callbacks', {}).get('generator_ema')
-        self.generator_ema.load_state_dict(averages or dict(averages=None, n_averaged=0))
+    with self._all_or_nothing():
+        _load_weights(game, state, file, strict)
+        if with_opt: self._restore(state, file)
+        elif hasattr(self, 'generator_ema'):
+            averages = state.get('callbacks', {}).get('generator_ema')
+            self.generator_ema.load_state_dict(averages or dict(averages=None, n_averaged=0))
     return self
 
 @patch
@@ -226,6 +214,15 @@ def _check_parts(game, cbs, metrics):
     if bad := L(metrics).filter(is_metric, negate=True): raise TypeError(
         f"`metrics` must be functions, metrics of fastai's or callbacks, got {bad[0]!r}: pass one, such as `KID()`")
 
+def _where_to_save(folder):
+    "`folder`, or the working folder, with a warning, if that can't be written"
+    try: check_folder(folder)
+    except OSError as e:
+        warn(f"`{folder}`, where the data are, can't be written ({os.strerror(e.errno)}): the learner saves in the "
+            f"working folder, `{Path.cwd()}`. Pass `path` for another")
+        return Path.cwd()
+    return folder
+
 # %% ../../nbs/game/07_gamelearner.ipynb #cb93dba4
 @delegates(Learner.__init__, but=['splitter','loss_func'])
 def game_learner(
@@ -248,6 +245,7 @@ def game_learner(
     check_rates(lr)
     check_callable('opt_func', opt_func, 'gan_adam')
     if ema is not None: check_number('ema', ema, '[0, 1)', .999)
+    if kwargs.get('path') is None: kwargs['path'] = _where_to_save(getattr(dls, 'path', Path('.')))
     cbs = [AlternatingTrainer(pool_size, n_critic), LossTerms(**(schedules or {})), CountEpochs(), *L(cbs)]
     if ema is not None: cbs.append(GeneratorEMA(ema))
     learn = cls(dls, game, game.loss, opt_func=opt_func, lr=lr, splitter=players, cbs=cbs, moms=moms, **kwargs)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from fastai.vision.all import *
 from .terms import gathered
+from .state import copied_state
 from .averages import GeneratorEMA
 
 # %% auto #0
@@ -67,16 +68,10 @@ def _see_gradients(self:StopOnNonFinite):
         self.seen.append((self.batches, f'the gradients of `{k}`', norms.sum()))
 
 # %% ../../nbs/game/09_guard.ipynb #12d3848b
-def _copied(state):
-    "Copy nested state, with tensors of its own"
-    if isinstance(state, Tensor): return state.detach().clone()
-    if isinstance(state, dict): return {k: _copied(v) for k,v in state.items()}
-    return [_copied(v) for v in state] if isinstance(state, list) else state
-
 @patch
 def _keep(self:StopOnNonFinite):
     holders = dict(game=self.game, opt=self.opt, ema=getattr(self.learn, 'generator_ema', None))
-    self.good = {k: (o, _copied(o.state_dict())) for k,o in holders.items() if o}
+    self.good = {k: (o, copied_state(o.state_dict())) for k,o in holders.items() if o}
     self.kept = self.batches
 
 @patch
@@ -128,8 +123,6 @@ def _bad_layers(self:StopOnNonFinite):
 def _restore(self:StopOnNonFinite):
     "Restore the copy; take what isn't finite out of the pools"
     for o,state in self.good.values(): o.load_state_dict(state)
-    self.opt.zero_grad()
-    self.game.turn = ('generators','critics')                      # the batch ends early, before the trainer resets it
     pools = self.learn.alternating_trainer.pools.values()
     for pool in pools: pool.images = [o for o in pool.images if o.isfinite().all()]
     return all(o.isfinite().all() for o in self.game.state_dict().values())

@@ -18,7 +18,7 @@ from .game import CycleGAN
 from .gamelearner import *
 
 # %% auto #0
-__all__ = ['PRETRAINED', 'cyclegan_game', 'CycleGANLearner', 'cyclegan_learner']
+__all__ = ['PRETRAINED', 'cyclegan_game', 'check_images', 'CycleGANLearner', 'cyclegan_learner']
 
 # %% ../../nbs/game/08_learner.ipynb #a7c1413f
 def _generator(kind, n_blocks, nf, norm, dropout, up):
@@ -57,6 +57,51 @@ def cyclegan_game(
         if kind in ('resnet','patch'): init_gan(net)      # the others are initialised already
     return CycleGAN(*nets, adversarial, lambda_cycle, lambda_identity, lambda_consistency)
 
+# %% ../../nbs/game/08_learner.ipynb #44de9571
+def _few_pairs(dl):
+    "A batch of `dl`, of four pairs at most, without shuffling; None if there is none, or none that can be had again"
+    if isinstance(dl, torch.utils.data.DataLoader):
+        if isinstance(dl.dataset, torch.utils.data.IterableDataset) or not len(dl.dataset): return None
+        return dl.collate_fn([dl.dataset[0]] if dl._auto_collation else dl.dataset[0])
+    bs = dl.bs and min(dl.bs, 4) if isinstance(dl, DataLoader) else None
+    if isinstance(dl, DataLoader): dl = dl.new(bs=bs, shuffle=False, drop_last=False, num_workers=0)
+    return first(dl)
+
+def _check_image(x, name, size):
+    "Raise `ValueError` unless the networks take `x`"
+    found = f'{x.dtype} of {tuple(x.shape)}' if isinstance(x, Tensor) else type(x).__name__
+    if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim==4 and x.shape[1]==3): raise ValueError(
+        f"{name} must be float images of (n, 3, height, width), got {found}: "
+        "make the loaders with `UnpairedDataLoaders` or `UnpairedBlock`")
+    h,w = x.shape[2:]
+    if size and (h,w)!=(size,size): raise ValueError(f"{name} must be of the loaders' `size`, {size}, got {h}×{w}: "
+        "leave `size` out of `aug_transforms` and the like, `UnpairedBlock(size=…)` sets it")
+    if h%4 or w%4: raise ValueError(f"{name} must have sides that are multiples of 4, got {h}×{w}: resize them")
+
+def _check_range(x, name):
+    "Raise `ValueError` unless `x` is in [-1, 1]; warn of images that seem to be in [0, 1]"
+    low,high = x.min().item(),x.max().item()
+    if not (low>=-1.01 and high<=1.01): raise ValueError(f"{name} must be in [-1, 1], as the generators' images, "
+        f"got {low:.2f} to {high:.2f}: `UnpairedBlock` scales images, so leave `Normalize` out of `batch_tfms`; "
+        "in loaders of your own, scale bytes by `x/127.5 - 1`")
+    if low>=0: warn(f"{name} are from {low:.2f} to {high:.2f}. If they are in [0, 1], scale them by `x*2 - 1`: "
+        "the generators' images are in [-1, 1]")
+
+# %% ../../nbs/game/08_learner.ipynb #a9e109de
+def check_images(
+    dls:DataLoaders, # Batches `(real_a, real_b)`
+):
+    "Raise `ValueError` unless the first batches are images that a CycleGAN takes; random states stay as they are"
+    state = random_state(dls.loaders)
+    try: batches = [_few_pairs(o) for o in dls.loaders]
+    finally: set_random_state(state, dls.loaders)
+    batches = {k: b for k,b in zip(('training','validation'), batches) if b is not None}
+    for split,b in batches.items():
+        names = [f'`{o}` in {split}' for o in ('real_a','real_b')]
+        for name,x in zip(names, b): _check_image(x, name, getattr(dls, 'size', None))
+    if batches:
+        for name,x in zip(names, b): _check_range(x, name)      # of the last split: validation isn't augmented
+
 # %% ../../nbs/game/08_learner.ipynb #3e6dbed1
 class CycleGANLearner(GameLearner):
     "A `GameLearner` that shows and predicts images of two domains"
@@ -83,6 +128,7 @@ def cyclegan_learner(
     "Make a learner for unpaired translation, with networks and losses of Zhu et al. 2017, arXiv 1703.10593"
     if getattr(dls, 'n_inp', 0)!=2: raise TypeError("`dls` must give batches of two images, `(real_a, real_b)`: "
         "make it with `UnpairedDataLoaders` or `UnpairedBlock`; if loaders of your own give pairs, set `dls.n_inp = 2`")
+    check_images(dls)
     kwargs = (PRETRAINED if pretrained else {}) | kwargs
     options = {k: kwargs.pop(k) for k in inspect.signature(cyclegan_game).parameters if k in kwargs}
     if options.get('n_blocks') is None: options['n_blocks'] = 9 if getattr(dls, 'size', 64)>=256 else 6

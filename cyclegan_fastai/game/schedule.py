@@ -77,8 +77,8 @@ class ProgressiveResize(Callback):
         check_number('until', until, '(0, 1]', .5)
         self.size,self.until,self.in_fit,self.factor = size,until,False,1.
 
-    def before_train(self): self.in_fit = True          # `before_fit` comes before `validate`, too
-    def after_fit(self): self.in_fit = False
+    def before_fit(self): self.in_fit = False           # it comes before `validate`, too
+    def before_train(self): self.in_fit = True
 
     def before_batch(self):
         if not self.in_fit or self.pct_train+1e-6>=self.until: return

@@ -29,8 +29,6 @@ def gan_adam(
     return opt
 
 # %% ../../nbs/game/04_training.ipynb #0666cdd5
-_FROZEN = '`freeze` holds the generators still, only the critics learn: call `learn.unfreeze()`, and both do'
-
 class AlternatingTrainer(Callback):
     "Set whose turn it is, and give the critics fakes from pools"
     order = MixedPrecision.order+1
@@ -50,7 +48,8 @@ class AlternatingTrainer(Callback):
     def before_fit(self):
         if not hasattr(self, 'pools'): self.after_create()
         self.game.turn = ('generators','critics')              # the last fit may have been stopped within a batch
-        if self.opt.frozen_idx: warn(_FROZEN)
+        still = self.opt and self.opt.frozen_idx
+        if still: warn("`freeze` holds the generators still: only the critics learn. `learn.unfreeze()` lets both")
 
     def before_batch(self):
         self.learn.yb = self.xb
@@ -62,6 +61,8 @@ class AlternatingTrainer(Callback):
 
     def after_step(self): self.n_steps += 1
     def after_batch(self): self.game.turn = ('generators','critics')
+    def after_cancel_batch(self): self.after_batch()           # after an error, too: see `StatefulLearner`
+    def after_cancel_fit(self): self.opt.zero_grad()           # of the batch that didn't end
 
     def state_dict(self): return dict(n_steps=self.n_steps, pools={k: o.state_dict() for k,o in self.pools.items()})
     def load_state_dict(self, state):
