@@ -195,11 +195,9 @@ def _decodable(files, damaged):
     bad = {fn: error for fn,(_,error,_) in found.items() if error}
     several = [f'`{fn}` ({n})' for fn,(*_,n) in found.items() if n>1]
     if several: warn(f"Only the first of several pages or frames is used, so split these files: {first_five(several)}")
-    if not bad: return files
-    if damaged=='error':
-        way = ', or pass {}' if len(bad)==1 else '\nTo leave damaged files out, pass {}'
-        raise DamagedImage(first_five(bad.values(), '\n'), 'damaged', 'skip', way)
-    warn(f"{len(bad)} damaged files are skipped: {first_five(bad)}")
+    way = ', or pass {}' if len(bad)==1 else '\nTo leave damaged files out, pass {}'
+    if bad and damaged=='error': raise DamagedImage(first_five(bad.values(), '\n'), 'damaged', 'skip', way)
+    if bad: warn(f"{len(bad)} damaged files are skipped: {first_five(bad)}")
     return files.without(bad)
 
 # %% ../../nbs/data/03_unpaired.ipynb #576e7c31
