@@ -155,8 +155,9 @@ class TimeLeft:
     "How long a fit will take, from the time of its batches so far"
     def __init__(self,
         learn, # A `Learner` that fits
+        advice:str='', # What to add if it will take more than three hours on a CPU
     ):
-        self.learn,self.seen,self.left,self.said = learn,0,None,False
+        self.learn,self.advice,self.seen,self.left,self.said = learn,advice,0,None,False
 
     def _work(self):
         "Share of the fit that is done; larger images take longer"
@@ -172,8 +173,8 @@ class TimeLeft:
         self.left = (now-self.began)/done*(1-self._work())
         if self.said: return
         self.said,kind = True,'CPU' if self.learn.dls.device.type=='cpu' else 'GPU'
-        slow = '; `--recipe photos` is made for a CPU' if kind=='CPU' and self.left>3*3600 else ''
-        return f'This will take about {time_words(self.left)} on this {kind}{slow}.'
+        advice = self.advice if kind=='CPU' and self.left>3*3600 else ''
+        return f'This will take about {time_words(self.left)} on this {kind}. {advice}'.strip()
 
 # %% ../../nbs/cli/00_terminal.ipynb #9c80f976
 def _training_bar():
@@ -194,6 +195,7 @@ def _losses(row):
 # %% ../../nbs/cli/00_terminal.ipynb #525fd65a
 def terminal_progress(
     title:str='', # Text to print when training begins
+    advice:str='', # Text to print if it will take more than three hours on a CPU
 ):
     "A callback that shows one bar for the whole run, a line for each tenth of it, and alarms"
     from fastai.callback.core import Callback
@@ -205,7 +207,7 @@ def terminal_progress(
             self.bar,self.alarms,self.bs = _training_bar(),set(),self.dls.train.bs
             pairs = self.dls.train.n//self.bs*self.bs
             self.task = self.bar.add_task('', total=self.n_epoch*pairs, at=f'0/{self.n_epoch}', left='')
-            self.clock = TimeLeft(self.learn)
+            self.clock = TimeLeft(self.learn, advice)
             if title: say(title)
             self.bar.start()
         def _pairs(self, batches): return (self.epoch*len(self.dls.train)+batches)*self.bs

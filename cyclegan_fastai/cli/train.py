@@ -119,7 +119,8 @@ def train(
     from fastai.torch_core import num_distrib,rank_distrib
     from cyclegan_fastai.run.experiment import run_experiment
     first = not rank_distrib()
-    progress = terminal_progress(_beginning(todo, out, resume, not named and not resume))
+    advice = '`--recipe photos` is made for a CPU.' if todo.critic=='patch' else ''
+    progress = terminal_progress(_beginning(todo, out, resume, not named and not resume), advice)
     with only_json(as_json), closing(progress), _how_to_go_on(out, first, num_distrib()>1):
         res = run_experiment(todo, out, resume, device, save_every, workers, cbs=progress if first else None)
     if first: print_json(res) if as_json else _report(res, out)
