@@ -15,6 +15,7 @@ from cyclegan_fastai.run.recipe import RECIPES, Recipe
 from cyclegan_fastai.cli.terminal import FLAGS, as_option, recipe_options
 from cyclegan_fastai.cli import main as cli
 from cyclegan_fastai.cli.train import train
+from cyclegan_fastai.use.translator import Translator
 
 root = Path(__file__).resolve().parents[1]
 sample = root/'data'/'seasons_sample'
@@ -113,6 +114,30 @@ def test_ctrl_c_and_resume(tmp_path):
     resumed, straight = json.loads(on.communicate(timeout=120)[0]), json.loads(whole.communicate(timeout=120)[0])
     assert len(resumed['history'])==6
     assert resumed['history']==straight['history'] and resumed['scores']==straight['scores']
+
+def test_a_run_goes_on_wherever_its_images_are(run, tmp_path, monkeypatch):
+    "However the folder is spelled, from another working folder, and after it moved; but with the same images"
+    pets = tmp_path/'pets'
+    for k in 'AB': shutil.copytree(sample/f'train{k}', pets/dict(A='cats', B='dogs')[k])
+    assert run('train', '--data', 'pets', *small, '--out', 'r')[0]==0
+    assert json.loads(Path('r/recipe.json').read_text())['data']==str(pets) and "'data': 'pets'" in str(Translator.load('r', 'cpu').about), 'no path in the model'
+    for data in ('pets', 'pets/', './pets', pets): assert run('train', '--resume', '--out', 'r', '--data', data)[0]==0, data
+    (tmp_path/'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path/'elsewhere')
+    assert run('train', '--resume', '--out', '../r')[0]==0
+    moved = pets.rename(tmp_path/'moved')
+    assert '--data' in run('evaluate', '../r')[2]
+    code, out, err = run('train', '--resume', '--out', '../r')
+    assert code==2 and str(pets) in err and '--data' in err
+    assert run('train', '--resume', '--out', '../r', '--data', moved)[0]==0
+    assert json.loads(Path('../r/recipe.json').read_text())['data']==str(moved)
+    shutil.copy(next(moved.rglob('*.png')), moved/'dogs'/'new.png')
+    code, out, err = run('train', '--resume', '--out', '../r')
+    assert code==2 and '1 more (`dogs/new.png`)' in err and 'Traceback' not in err
+    (moved/'dogs'/'new.png').unlink()
+    gone = sorted((moved/'cats').iterdir())[0]
+    gone.unlink()
+    assert f'1 missing (`cats/{gone.name}`)' in run('train', '--resume', '--out', '../r')[2]
 
 def test_data_verbs(run, tmp_path):
     code, out, _ = run('data', 'list', '--json')

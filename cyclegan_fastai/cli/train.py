@@ -8,7 +8,7 @@ __all__ = ['train_app', 'train', 'evaluate']
 # %% ../../nbs/cli/04_train.ipynb #d41ac084
 import itertools,re,shlex
 from contextlib import closing,contextmanager
-from dataclasses import asdict
+from dataclasses import asdict,replace
 from pathlib import Path
 from typing import Annotated,List,Optional
 
@@ -49,10 +49,13 @@ def _asked(named, settings, device):
 def _resumed(out, named, settings):
     "The recipe of the run in `out`; an error if the options ask for another"
     recipe,asked = load_recipe(out),{**(asdict(named) if named else {}), **settings}
+    data = settings.get('data', recipe.data)                 # may have moved: the images are compared
+    if 'data' in settings: del asked['data']
     for k,v in asked.items():
         if v!=getattr(recipe, k): raise ValueError(
             f"`--resume` goes on with the settings of {out}, and `{k}` was {getattr(recipe, k)!r} there: "
             "leave the option out, or start a new run with another `--out`")
+    check_there(recipe := replace(recipe, data=data), out)
     return recipe
 
 # %% ../../nbs/cli/04_train.ipynb #bd2104d4

@@ -5,6 +5,7 @@
 # %% ../../nbs/run/01_checkpoints.ipynb #9ba9834b
 from __future__ import annotations
 import json,signal,threading
+from dataclasses import replace
 from collections.abc import Iterator
 
 from fastai.vision.all import *
@@ -13,10 +14,15 @@ from ..core.disk import *
 from ..game.terms import any_rank,gathered
 from ..game.gamelearner import CountEpochs,DamagedFile
 from ..game.learner import *
+from ..data.download import DATASETS
+from ..data.files import UnpairedFiles
+from ..core.photo import first_five
+from .recipe import *
 from ..measure.yardstick import yardstick
 
 # %% auto #0
-__all__ = ['Stopped', 'KeepRun', 'load_last', 'noted_signals', 'on_first', 'first_alone']
+__all__ = ['Stopped', 'KeepRun', 'load_last', 'keep_images', 'same_images', 'located', 'check_data', 'noted_signals', 'on_first',
+           'first_alone']
 
 # %% ../../nbs/run/01_checkpoints.ipynb #6833bde1
 class Stopped(KeyboardInterrupt):
@@ -117,6 +123,56 @@ def load_last(
                 f"{e}. There is no other in `{out}`: start a new run with another `out`") from None
             lost = f"Going on from `{after}.pth`, one checkpoint earlier: lost is the work between the two"
             if not rank_distrib(): print(f"{e}. {lost}", flush=True)
+
+# %% ../../nbs/run/01_checkpoints.ipynb #d4b60f80
+def _listed(files):
+    "Split and domain → place of each image below the folder of all → bytes"
+    files = [(f'{split} {k}', Path(f).resolve()) for split,k,f in files]
+    root,res = os.path.commonpath([f.parent for _,f in files]),{}
+    for k,f in files: res.setdefault(k, {})[f.relative_to(root).as_posix()] = f.stat().st_size
+    return res
+
+def keep_images(
+    out:Path, # The run's folder
+    files:UnpairedFiles, # That it trains on
+):
+    "List the images of a run in its folder, for `same_images`"
+    write_json(_listed(files), out/'images.json')
+
+def same_images(
+    out:Path, # The run's folder
+    files:UnpairedFiles, # To go on with
+):
+    "Raise `ValueError` unless a run goes on with the images that it began with"
+    kept,now = json.loads((out/'images.json').read_text(encoding='utf-8')),_listed(files)
+    def places(lists): return {(k,f): n for k,o in lists.items() for f,n in o.items()}
+    kept,now = places(kept),places(now)
+    changes = dict(more=now.keys()-kept.keys(), missing=kept.keys()-now.keys(),
+        changed={k for k in kept.keys()&now.keys() if kept[k]!=now[k]})
+    said = [f"{len(o)} {k} ({first_five(sorted(f'`{f}`' for _,f in o))})" for k,o in changes.items() if o]
+    if said: raise ValueError(f"the images of `{out}` are no longer those that it began with: {'; '.join(said)}. "
+        "Restore them, or start a new run with another `out`")
+
+# %% ../../nbs/run/01_checkpoints.ipynb #60f2c536
+def located(
+    recipe:Recipe, # What to train
+)->Recipe:
+    "The same recipe with the absolute path of its data, unless they have a name or an address"
+    named = recipe.data in ('seasons',*DATASETS) or '://' in recipe.data
+    return recipe if named else replace(recipe, data=str(Path(recipe.data).resolve()))
+
+# %% ../../nbs/run/01_checkpoints.ipynb #621e611f
+def check_data(
+    recipe:Recipe, # To go on with, from `located`
+    out:Path, # The run's folder
+    files:UnpairedFiles, # To go on with
+):
+    "Raise `ValueError` if a run would go on with other images, and note where they are now"
+    was = located(load_recipe(out)).data
+    if (out/'images.json').exists(): same_images(out, files)
+    elif was!=recipe.data: raise ValueError(f"`data` of {out} was {was!r}, and a run from before version 0.2 can't tell "
+        "whether these are the same images: leave `data` out, or start a new run with another `out`")
+    if was!=recipe.data: keep_recipe(recipe, out)
 
 # %% ../../nbs/run/01_checkpoints.ipynb #53ad96e3
 @contextmanager

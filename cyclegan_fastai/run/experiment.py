@@ -97,7 +97,10 @@ def _begin(learn, recipe, out, resume):
     "Raise if the disk is too small, then make a new run's folder"
     one = 12*total_params(learn.model)[0] + 1200*recipe.size**2   # weights, Adam's two moments, a hundred past fakes
     check_folder(out, (2 if resume else 5)*one)                   # one is being written beside four
-    if not resume: start_run(recipe, out)
+    files = dls_files(learn.dls)
+    if resume: return check_data(recipe, out, files)
+    start_run(recipe, out)
+    keep_images(out, files)
 
 # %% ../../nbs/run/02_experiment.ipynb #9c205f31
 def open_run(
@@ -185,7 +188,8 @@ def finish_run(
     ms = round(1e3*seconds/pairs, 2) if pairs else None
     device = str(learn.dls.device)
     training = dict(ms_per_pair=ms, pairs_per_epoch=learn.dls.train.n, device=device, torch=torch.__version__)
-    about = dict(recipe=asdict(recipe), scores=scores, training=training)
+    data = Path(recipe.data).name if os.path.isabs(recipe.data) else recipe.data      # a model goes to other people
+    about = dict(recipe=dict(asdict(recipe), data=data), scores=scores, training=training)
     learn.translator('cpu', about).save(out/'model.safetensors')
     best = json.loads(best.read_text()) if best.exists() else None
     res = dict(domains=learn.domains, scores=scores, judged=_judged(learn), best=best,
@@ -206,6 +210,7 @@ def run_experiment(
 )->dict: # Content of `metrics.json`; empty in all processes but the first
     "Train `recipe` and keep everything in `out`; raise `Stopped` after SIGINT or SIGTERM, where `resume` goes on"
     if save_every is not None: check_whole('save_every', save_every)
+    recipe = located(recipe)
     learn = open_run(recipe, out, resume, device, workers)
     out = learn.path
     with nullcontext() if rank_distrib() else locked(out), noted_signals() as signals:
@@ -228,7 +233,9 @@ def evaluate_run(
     if not (run/'last.pth').exists(): raise FileNotFoundError(f"`{run}` has no `last.pth` yet: train for an epoch")
     game = recipe_game(recipe)
     for o in check_judges(features, critic_networks(game)): get_features(o)   # refuse before any work
-    dls = recipe_dls(replace(recipe, data=data or recipe.data, damaged='skip'), device)       # with a warning
+    recipe = replace(recipe, data=data or recipe.data, damaged='skip')                        # with a warning
+    check_there(recipe, run)
+    dls = recipe_dls(recipe, device)
     res = evaluate(load_game(run/'last', game, dls.device), dls, features, n)
     write_json(res.to_dict(), run/'evaluation.json')
     res.show()

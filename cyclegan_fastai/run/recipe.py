@@ -14,7 +14,7 @@ from ..core.disk import whole_file
 
 # %% auto #0
 __all__ = ['PAPER', 'SMALL', 'QUICK', 'PHOTOS', 'RECIPES', 'STUDIES', 'setting', 'Recipe', 'game_args', 'learner_args', 'faster',
-           'get_recipe', 'changed', 'start_run', 'check_new', 'load_recipe', 'locked']
+           'get_recipe', 'changed', 'start_run', 'keep_recipe', 'check_new', 'load_recipe', 'check_there', 'locked']
 
 # %% ../../nbs/run/00_recipe.ipynb #bd53cd78
 def setting(
@@ -166,6 +166,13 @@ def start_run(
 )->Path: # `out`
     "Make the folder of a new run"
     check_new(out)
+    return keep_recipe(recipe, out)
+
+def keep_recipe(
+    recipe:Recipe, # What is trained
+    out:Path|str, # The run's folder
+)->Path: # `out`
+    "Write the recipe of a run"
     text = json.dumps(asdict(recipe), indent=1)+'\n'
     with whole_file(Path(out)/'recipe.json') as part: part.write_text(text, encoding='utf-8')
     return Path(out)
@@ -198,6 +205,15 @@ def load_recipe(
     found = _settings(fn)
     try: return Recipe(**found)
     except ValueError as e: raise ValueError(f"`{fn}`: {e}") from None
+
+def check_there(
+    recipe:Recipe, # Of a run
+    out:Path|str, # The run's folder
+):
+    "Raise `OptionError` if the images of a run are no longer where they were"
+    if not os.path.isabs(recipe.data) or os.path.exists(recipe.data): return
+    gone,way = f"the images of {out} were in `{recipe.data}`, which is gone",': pass their new place, such as {}'
+    raise OptionError(gone, 'data', 'FOLDER', way)
 
 # %% ../../nbs/run/00_recipe.ipynb #ea447e5e
 @contextmanager

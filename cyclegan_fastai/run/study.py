@@ -91,7 +91,7 @@ def run_study(
     "Train and evaluate every recipe with every seed, except for runs that are finished"
     check_whole('seeds', seeds, 1, 1000)
     _check_recipes(recipes)
-    if upit: recipes = _with_upit(recipes)
+    recipes = {k: located(o) for k,o in (_with_upit(recipes) if upit else recipes).items()}
     out,fn = Path(out),Path(out)/'study.json'
     jobs = [(name, replace(o, seed=o.seed+i)) for i in range(seeds) for name,o in recipes.items()]
     for name,r in jobs: _check_run(r, _folder(out, name, r.seed))
