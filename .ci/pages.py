@@ -38,7 +38,7 @@ def keep_results(run):
     "Keep what `train` and `evaluate` found in the folder `run` as nbs/results.json, for `results`"
     metrics,evaluation = (json.loads((Path(run)/f'{o}.json').read_text(encoding='utf-8')) for o in ('metrics','evaluation'))
     kept = {k: metrics[k] for k in ('scores','device','threads','torch','recipe')}
-    text = json.dumps(dict(kept, table=evaluation['table'], verdict=evaluation['verdict']), indent=1, ensure_ascii=False)
+    text = json.dumps(dict(kept, table=evaluation['table']), indent=1, ensure_ascii=False)
     (nbs/'results.json').write_text(text+'\n', encoding='utf-8')
 
 def results():
@@ -56,11 +56,10 @@ def results():
         for d in directions: yield scores[d,images,judges[0]]
     lines = [f'| {k} | {" | ".join(cells(*v))} |' for k,v in rows.items()]
     r = found['recipe']
+    threads = 'one thread' if found['threads']==1 else f'{found["threads"]} threads'
     about = (f'`cyclegan-fastai train` and `evaluate`, seed {r["seed"]}, {found["table"][0]["n"]} drawn test landscapes each way, {r["size"]}×{r["size"]}, '
-             f'{r["epochs"]+r["decay_epochs"]} epochs with batches of {r["bs"]}; {found["threads"]} threads of a CPU, '
-             f'torch {found["torch"]}. PSNR against the true landscape, higher is better. KID × 1000 against real training images by {judges[0]}, '
-             f'lower is better, and the share that it takes for the target. The colour change is fitted to the training images. '
-             f'{" ".join(o+"." for o in found["verdict"])}')
+             f'{r["epochs"]+r["decay_epochs"]} epochs with batches of {r["bs"]}; {threads} of a CPU, torch {found["torch"]}. PSNR against the true landscape, '
+             f'higher is better. KID × 1000 to real training images, lower is better, and the share taken for the target, by {judges[0]}.')
     head = ' | '.join([f'PSNR (dB), {d}' for d in directions] + [f'KID; taken, {d}' for d in directions])
     return '\n'.join([f'| | {head} |', '| --- |' + ' --- |'*2*len(directions), *lines, '', about])
 
