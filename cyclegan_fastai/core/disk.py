@@ -100,7 +100,8 @@ def write_json(
     fn:Path|str, # File to write
 ):
     "Write `obj` as JSON"
-    with whole_file(fn) as part: part.write_text(json.dumps(obj, indent=1, ensure_ascii=False)+'\n', encoding='utf-8')
+    text = json.dumps(obj, indent=1, ensure_ascii=False)+'\n'
+    with whole_file(fn) as part: part.write_text(text, encoding='utf-8', errors='backslashreplace')
 
 # %% ../../nbs/core/01_disk.ipynb #d7e8fe79
 def intact(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict,dataclass,field,fields,replace
 from pathlib import Path
 from ..core.checks import *
-from ..core.disk import whole_file
+from ..core.disk import write_json
 
 # %% auto #0
 __all__ = ['PAPER', 'SMALL', 'QUICK', 'PHOTOS', 'RECIPES', 'STUDIES', 'setting', 'Recipe', 'game_args', 'learner_args', 'faster',
@@ -173,8 +173,7 @@ def keep_recipe(
     out:Path|str, # The run's folder
 )->Path: # `out`
     "Write the recipe of a run"
-    text = json.dumps(asdict(recipe), indent=1)+'\n'
-    with whole_file(Path(out)/'recipe.json') as part: part.write_text(text, encoding='utf-8')
+    write_json(asdict(recipe), Path(out)/'recipe.json')
     return Path(out)
 
 def check_new(
