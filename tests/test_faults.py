@@ -23,6 +23,18 @@ def recipe(tmp_path_factory):
     path = seasons(12, 4, 32, 1, tmp_path_factory.mktemp('data')/'seasons')
     return Recipe(data=str(path), size=32, epochs=2, decay_epochs=1, bs=2, blocks=1, width=4, lr=1e-3, ema=.9)
 
+def test_images_whose_names_are_no_text(recipe, tmp_path):
+    "Their list is written and read like any other"
+    from cyclegan_fastai.data.files import find_unpaired
+    from cyclegan_fastai.run.checkpoints import keep_images, same_images
+    data = shutil.copytree(recipe.data, tmp_path/'data')
+    first = sorted((data/'trainA').iterdir())[0]
+    odd = first.rename(first.with_name(os.fsdecode(b'\xff.png')))
+    keep_images(tmp_path, find_unpaired(data))
+    same_images(tmp_path, find_unpaired(data))
+    odd.unlink()
+    with pytest.raises(ValueError, match='1 missing'): same_images(tmp_path, find_unpaired(data))
+
 def digest(x, h=None):
     "A hash of nested state, whatever the identities and the order of writing"
     top,h = h is None,h or hashlib.sha256()

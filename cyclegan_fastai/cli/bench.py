@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated,Optional
 
 import typer
+from ..core.text import with_error
 from .terminal import *
 from ..core.checks import check_choice
 from ..run.recipe import PAPER,SMALL,STUDIES,changed

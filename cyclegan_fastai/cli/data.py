@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated,List,Optional
 
 import typer
+from ..core.text import with_error
 from .terminal import *
 
 # %% ../../nbs/cli/01_data.ipynb #68815ecd

@@ -15,6 +15,7 @@ from typing import Annotated,List,Optional
 import typer
 from ..core.device import check_device
 from ..run.recipe import *
+from ..core.text import with_error
 from .terminal import *
 
 # %% ../../nbs/cli/04_train.ipynb #83c9c037

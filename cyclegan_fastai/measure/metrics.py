@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from fastai.vision.all import *
 from ..core.checks import *
+from ..core.text import with_error
 from .features import *
 
 # %% auto #0
@@ -113,8 +114,7 @@ class Score:
     def __sub__(self, other): return self.value-self._check(other)
     def __float__(self): return self.value
     def __str__(self):
-        se = '' if np.isnan(self.se) else f' ± {self.se:.2f}'
-        return f'{self.kind} {self.value:.2f}{se} ({self.features}; {self.counts[0]} images against {self.counts[1]})'
+        return f'{self.kind} {with_error(self.value, self.se)} ({self.features}; {self.counts[0]} images against {self.counts[1]})'
 
 # %% ../../nbs/measure/01_metrics.ipynb #ca9b1838
 def kid_score(

@@ -4,6 +4,7 @@
 
 # %% ../../nbs/use/05_model_card.ipynb #cbd9501c
 from __future__ import annotations
+from ..core.text import with_error
 from .translator import Translator
 
 # %% auto #0
@@ -63,13 +64,9 @@ def _scores(about):
     what = 'Means over the test images, compared with the true look of each scene in the other domain.'
     return f"## Compared with the truth\n\n{what}\n\n{_table(about['scores'])}"
 
-def _with_error(value, error, digits):
-    "A score and its standard error, which few images don't have"
-    return f'{value:.{digits}f}' + ('' if error is None else f' ± {error:.{digits}f}')
-
 def _evaluation_row(o):
     images = 'translated' if o['set']=='translated' else o['images']
-    kid,taken = _with_error(o['kid'], o['kid_se'], 1),_with_error(o['taken'], o['taken_se'], 0)
+    kid,taken = with_error(o['kid'], o['kid_se'], 1),with_error(o['taken'], o['taken_se'], 0)
     return {'judge': o['judge'], 'direction': o['direction'], 'images': images, 'n': o['n'], 'KID × 1000': kid,
         'taken for the target, %': taken}
 
