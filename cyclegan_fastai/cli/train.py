@@ -109,7 +109,8 @@ def train(
     `photos` on a CPU, an hour or two for a thousand images a side, and `paper` on a GPU, the published one (six
     residual blocks of width 64, batch 1, 100 + 100 epochs). `--epochs` alone is the length of the whole run; in its
     second half the learning rate falls. `cyclegan-fastai data list` has the names of data sets. `--recipe` trains a
-    classic experiment, such as `--recipe yosemite`. `--fast` makes batches of 16 from single images, with a higher rate.
+    classic experiment, such as `--recipe yosemite`. `--fast` makes batches of 16 from single images, with a higher
+    rate.
 
     In `--out` afterwards: `sample_grid.png`, `losses.png`, `samples` and `film.webp`, `metrics.json`,
     `model.safetensors`, `recipe.json`, `last.pth` for `--resume`, and the best model by the held-out images,

@@ -114,7 +114,8 @@ class Score:
     def __sub__(self, other): return self.value-self._check(other)
     def __float__(self): return self.value
     def __str__(self):
-        return f'{self.kind} {with_error(self.value, self.se)} ({self.features}; {self.counts[0]} images against {self.counts[1]})'
+        counts = f'{self.counts[0]} images against {self.counts[1]}'
+        return f'{self.kind} {with_error(self.value, self.se)} ({self.features}; {counts})'
 
 # %% ../../nbs/measure/01_metrics.ipynb #ca9b1838
 def kid_score(

@@ -170,8 +170,9 @@ def check_data(
     "Raise `ValueError` if a run would go on with other images, and note where they are now"
     was = located(load_recipe(out)).data
     if (out/'images.json').exists(): same_images(out, files)
-    elif was!=recipe.data: raise ValueError(f"`data` of {out} was {was!r}, and a run from before version 0.2 can't tell "
-        "whether these are the same images: leave `data` out, or start a new run with another `out`")
+    elif was!=recipe.data: raise ValueError(
+        f"`data` of {out} was {was!r}, and a run from before version 0.2 can't tell whether these "
+        "are the same images: leave `data` out, or start a new run with another `out`")
     if was!=recipe.data: keep_recipe(recipe, out)
 
 # %% ../../nbs/run/01_checkpoints.ipynb #53ad96e3
