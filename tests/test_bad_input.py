@@ -440,7 +440,7 @@ line('train --data x.zip', 'x.zip', 'Pass a zip', make=lambda: put('x.zip', 'hel
 line('train --data evil.zip', "'../x'", 'unpack it yourself', make=lambda: archive('evil.zip', ('../x', 'x')))
 line('train --data ftp://127.0.0.1/x', 'ftp://127.0.0.1/x', 'pass its path')
 line('train --data .', '`.`', *layout)
-line('train --data set --size 32', '3.png', '--skip-damaged', make=partial(two, '3.png', b'x'))
+line('train --data set --size 32 --bs 1', '3.png', '--skip-damaged', make=partial(two, '3.png', b'x'))
 line(f'{train} --out file', '`file`', 'choose a folder', make=lambda: put('file', 'mine'))
 line(f'{train} --out file/run', '`file', 'choose a folder', make=lambda: put('file', 'mine'))
 line(f'{train} --out r', '`out` r', 'pass', make=partial(run_folder, recipe='{}'))

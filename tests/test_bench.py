@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from cyclegan_fastai.run.competitors import SIDES, UPIT, Clock, Ours, Plain
+from cyclegan_fastai.run.competitors import SIDES, UPIT, Clock, Ours, Plain, Pretrained
 from cyclegan_fastai.cli.main import app
 from cyclegan_fastai.run.experiment import recipe_dls
 from cyclegan_fastai.run import figures
@@ -51,8 +51,8 @@ def test_quality_of_each_side(run):
     code, out, e = run(*small, '--quality', '--epochs', 2)
     assert code==0, e
     rows = json.loads(out[out.index('{'):])['rows']
-    assert [o['side'] for o in rows[:4]]==['untranslated', 'colour transfer', Ours.name, Plain.name]
-    for o in rows[:4]:
+    assert [o['side'] for o in rows[:5]]==['untranslated', 'colour transfer', Pretrained.name, Ours.name, Plain.name]
+    for o in rows[:5]:
         assert set(o['scores'])=={'summer → winter', 'winter → summer'} and all(5 < v['psnr'] < 40 for v in o['scores'].values())
 
 @pytest.mark.parametrize('args,name', [(['--rounds', 0], '`rounds`'), (['--steps', 0], '`steps`'), (['--bs', 9], '`bs`'), (['--size', 30], '`size`'), (['--only', 'speed,sped'], '`parts`'), (['--rates', '--seeds', 0], '`seeds`'),

@@ -43,7 +43,7 @@ def test_train_translate_resume(run, tmp_path):
     assert code==0, err
     made = {o.name for o in (tmp_path/'my run').iterdir()}
     assert made=={'sample_grid.png', 'losses.png', 'film.webp', 'samples', 'metrics.json', 'model.safetensors', 'recipe.json', 'last.pth',
-                  'before_last.pth', 'best.pth', 'best.json', 'best.safetensors'}
+                  'before_last.pth', 'best.pth', 'best.json', 'best.safetensors', 'images.json'}
     res = json.loads((tmp_path/'my run'/'metrics.json').read_text())
     assert len(res['history'])==2 and len(res['scores'])==6 and res['pairs_per_epoch']==24
     for o in res['scores']:
@@ -231,7 +231,7 @@ def test_evaluate_a_run(run, tmp_path):
     assert json.loads((tmp_path/'r'/'evaluation.json').read_text())==res
     assert Image.open(tmp_path/'r'/'evaluation.png').size[0] > 800
     code, out, err = run('evaluate', 'r', '-n', 5, '--data', sample)
-    assert code==0 and 'are too few to tell' in out and 'colour error' in out and 'cycle PSNR' in out
+    assert code==0 and 'way %' in out and 'colour error' in out and 'cycle PSNR' in out
     code, out, err = run('evaluate', 'nothing')
     assert code==2 and '`nothing` holds no run' in err
     code, out, err = run('evaluate', 'r', '--features', 'vgg')
@@ -242,7 +242,7 @@ def test_distances_of_a_data_set(run):
     assert code==0, err
     rows = json.loads(out)
     assert len(rows)==8 and {'kid','kid_se','frechet','frechet_all','n_a','n_b'} < rows[0].keys()
-    assert run('data', 'distances', sample, '--size', 32)[1].count('±')==sum(o['kid_se'] is not None for o in rows)>0
+    assert run('data', 'distances', sample, '--size', 32)[1].count('±')==8
 
 def test_alarms_reach_the_terminal(run):
     code, out, err = run('train', '--data', sample, *small[:2], '--epochs', 4, '--decay-epochs', 0, *small[6:], '--lr', 1e6, '--out', 'r')

@@ -15,6 +15,7 @@ from typing import Annotated,Optional
 
 import typer
 from fastcore.docments import docments
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -100,7 +101,8 @@ def print_table(
     "Print rows for people, or for programs"
     if as_json: return print_json(rows, indent=1)
     if not rows: return
-    table = Table(title=title or None, title_justify='left', title_style='bold')
+    table = Table(title=title or None, title_justify='left', title_style='bold', box=SIMPLE_HEAD,
+        pad_edge=False, collapse_padding=True)
     for k,v in rows[0].items(): table.add_column(k.replace('_',' '), justify=_side(v), overflow='fold')
     for row in rows: table.add_row(*map(_cell, row.values()))
     console.print(table)
@@ -165,7 +167,7 @@ class TimeLeft:
         if not done or now-self.began<20: return
         self.left = (now-self.began)/done*(1-self._work())
         if self.said: return
-        self.said,kind = True,'CPU' if self.learn.dls.device.type=='cpu' else 'GPU'
+        self.said,kind = True,'CPU' if next(self.learn.model.parameters()).device.type=='cpu' else 'GPU'
         advice = self.advice if kind=='CPU' and self.left>3*3600 else ''
         return f'This will take about {time_words(self.left)} on this {kind}. {advice}'.strip()
 

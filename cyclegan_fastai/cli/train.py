@@ -9,6 +9,7 @@ __all__ = ['train_app', 'train', 'evaluate']
 import itertools,re,shlex
 from contextlib import closing,contextmanager
 from dataclasses import asdict,replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated,List,Optional
 
@@ -169,16 +170,23 @@ def _held_out(domains, row):
 # %% ../../nbs/cli/04_train.ipynb #56bacbec
 def _percent(x): return '' if x is None else f'{x:.0f}'
 
+_sets = dict(untranslated='untranslated', colours='one change of colours', translated='translated')
+
 def _row(o):
     "A row for a set of images; only those that were made have come some of the way"
-    kid,taken = with_error(o['kid'], o['kid_se']),with_error(o['taken'], o['taken_se'], 0)
-    row = {'images': o['images'], 'n': o['n'], 'KID × 1000': kid, 'taken for the target, %': taken}
-    row |= {'% of the way': _percent(o.get('kid_way')), 'Fréchet': o['frechet']}
-    return row | {'precision, %': _percent(o['precision']), 'coverage, %': _percent(o['coverage'])}
+    kid,taken = with_error(o['kid'], o['kid_se'], 1),with_error(o['taken'], o['taken_se'], 0)
+    row = {'images': _sets.get(o['set'], o['images']), 'KID × 1000': kid, 'taken %': taken}
+    row |= {'way %': _percent(o.get('kid_way')), 'Fréchet': o['frechet']}
+    return row | {'precision %': _percent(o['precision']), 'coverage %': _percent(o['coverage'])}
+
+def _print_table(table, judge):
+    "A table for each direction, of one judge"
+    for direction,rows in itertools.groupby(table, itemgetter('direction')):
+        print_table([_row(o) for o in rows], title=f'{direction}, judged by {judge}')
 
 def _print_judged(judged):
-    "The first columns, and the verdict"
-    print_table([dict([*_row(o).items()][:5]) for o in judged['table']], title=judged['features'][0])
+    "The only judge's tables, and the verdict"
+    _print_table(judged['table'], judged['features'][0])
     for o in judged['verdict']: say(f'{o}.')
 
 # %% ../../nbs/cli/04_train.ipynb #631bd7e8
@@ -200,7 +208,7 @@ def _report(res, out):
 # %% ../../nbs/cli/04_train.ipynb #e87204df
 def _print_evaluation(res):
     for judge,title in zip(res.judges, res.features):
-        print_table([_row(o) for o in res.to_dict()['table'] if o['judge']==judge], title=title)
+        _print_table([o for o in res.to_dict()['table'] if o['judge']==judge], title)
     for o in res.verdict: say(f'{o}.')
     checks = [{'': k, **o.astype(float).to_dict()} for k,o in res.checks.iterrows()]
     print_table(checks, title='Held-out images')

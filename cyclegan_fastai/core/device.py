@@ -22,11 +22,11 @@ def need(
 # %% ../../nbs/core/03_device.ipynb #bc58aa64
 def check_device(
     device, # 'cpu', 'cuda', 'mps', a `torch.device`, or None for the best available
-): # `device`
+)->torch.device: # None for None
     "Raise `ValueError` unless `device` is available on this machine"
     if device is None: return device
     import torch
     try: torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError, TypeError): raise ValueError(
         f"`device` {device!r} isn't available on this machine: pass 'cpu', or leave it out for the best one") from None
-    return device
+    return torch.device(device)

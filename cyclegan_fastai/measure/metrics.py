@@ -17,7 +17,7 @@ __all__ = ['kernel_distance', 'frechet_distance', 'Space', 'Score', 'kid_score',
            'power_spectrum', 'spectrum_distance', 'precision_coverage', 'spaced', 'domain_images', 'held_out']
 
 # %% ../../nbs/measure/01_metrics.ipynb #36354c4c
-_enough = 10 # Images a set, for a standard error
+_enough = 4 # Images a set, for a standard error
 
 def _check_features(x, y):
     if x.shape[1]!=y.shape[1]: raise ValueError("`x` and `y` must have as many features, got "
@@ -41,9 +41,12 @@ def _mmd(kernels, w, v):
     return within(xx, w) + within(yy, v) - 2*((w@xy)*v).sum(1)/(w.sum(1)*v.sum(1))
 
 def _resampled(n, times, rng):
-    "How often each of `n` images is drawn, (times, n); nan for few images"
+    "How often each of `n` images is drawn, (times, n), two different ones at least; nan for too few images"
     if n<_enough: return torch.full((times,n), torch.nan).double()
-    return torch.from_numpy(rng.multinomial(n, np.full(n, 1/n), times)).double()
+    def drawn(times): return rng.multinomial(n, np.full(n, 1/n), times)
+    w = drawn(times)
+    while (alone := w.max(1)==n).any(): w[alone] = drawn(alone.sum())
+    return torch.from_numpy(w).double()
 
 # %% ../../nbs/measure/01_metrics.ipynb #29f6015a
 def kernel_distance(
@@ -51,7 +54,7 @@ def kernel_distance(
     y:Tensor, # Features, (m, d)
     n_resamples:int=200, # Bootstrap samples, for the standard error
     seed:int=2020, # Seed of these
-)->tuple[float,float]: # Estimate from all images, and its standard error, nan below ten images; not yet ×1000
+)->tuple[float,float]: # Estimate from all images, and its standard error, nan below four images; not yet ×1000
     "Squared maximum mean discrepancy, unbiased, kernel (u·v/d + 1)³; Bińkowski et al. 2018, arXiv 1801.01401, Eq. 4"
     check_whole('n_resamples', n_resamples, 2)
     check_whole('seed', seed, 0)
@@ -141,7 +144,7 @@ class Difference(NamedTuple):
     low:float
     high:float
     @property
-    def clear(self): return self.low>0 or self.high<0 # Whether the interval leaves out 0; False below ten images
+    def clear(self): return self.low>0 or self.high<0 # Whether the interval leaves out 0; False below four images
 
 def kid_difference(
     one:FeatureSet, # Features of one model's translations

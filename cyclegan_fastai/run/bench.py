@@ -69,7 +69,7 @@ def speed_recipe(
     device:str|None=None, # 'cpu', 'cuda', 'mps'; the best there is
 )->Recipe:
     "Recipe to time: small networks on a CPU, the paper's on a GPU"
-    on_cpu = torch.device(check_device(device) or default_device()).type=='cpu'
+    on_cpu = (check_device(device) or default_device()).type=='cpu'
     return replace(SMALL if on_cpu else PAPER, augment='flip', ema=0.)
 
 # %% ../../nbs/run/05_bench.ipynb #d6e08650

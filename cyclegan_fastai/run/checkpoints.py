@@ -126,30 +126,29 @@ def load_last(
 
 # %% ../../nbs/run/01_checkpoints.ipynb #d4b60f80
 def _listed(files):
-    "Split and domain → place of each image below the folder of all → bytes"
-    files = [(f'{split} {k}', Path(f).resolve()) for split,k,f in files]
-    root,res = os.path.commonpath([f.parent for _,f in files]),{}
-    for k,f in files: res.setdefault(k, {})[f.relative_to(root).as_posix()] = f.stat().st_size
-    return res
+    "Split, domain, and place below the folder of all, of each image → bytes"
+    files = [(split, k, Path(f).resolve()) for split,k,f in files]
+    root = os.path.commonpath([f.parent for *_,f in files])
+    return {(split, k, f.relative_to(root).as_posix()): f.stat().st_size for split,k,f in files}
 
 def keep_images(
     out:Path, # The run's folder
     files:UnpairedFiles, # That it trains on
 ):
     "List the images of a run in its folder, for `same_images`"
-    write_json(_listed(files), out/'images.json')
+    write_json([[*k, n] for k,n in _listed(files).items()], out/'images.json')
 
 def same_images(
     out:Path, # The run's folder
     files:UnpairedFiles, # To go on with
 ):
     "Raise `ValueError` unless a run goes on with the images that it began with"
-    kept,now = json.loads((out/'images.json').read_text(encoding='utf-8')),_listed(files)
-    def places(lists): return {(k,f): n for k,o in lists.items() for f,n in o.items()}
-    kept,now = places(kept),places(now)
+    rows,now = json.loads((out/'images.json').read_text(encoding='utf-8')),_listed(files)
+    kept = {tuple(k): n for *k,n in rows}
     changes = dict(more=now.keys()-kept.keys(), missing=kept.keys()-now.keys(),
         changed={k for k in kept.keys()&now.keys() if kept[k]!=now[k]})
-    said = [f"{len(o)} {k} ({first_five(sorted(f'`{f}`' for _,f in o))})" for k,o in changes.items() if o]
+    def places(keys): return first_five(f'`{o[-1]}`' for o in sorted(keys))
+    said = [f'{len(o)} {k} ({places(o)})' for k,o in changes.items() if o]
     if said: raise ValueError(f"the images of `{out}` are no longer those that it began with: {'; '.join(said)}. "
         "Restore them, or start a new run with another `out`")
 
@@ -159,7 +158,7 @@ def located(
 )->Recipe:
     "The same recipe with the absolute path of its data, unless they have a name or an address"
     named = recipe.data in ('seasons',*DATASETS) or '://' in recipe.data
-    return recipe if named else replace(recipe, data=str(Path(recipe.data).resolve()))
+    return recipe if named else replace(recipe, data=os.path.realpath(recipe.data))
 
 # %% ../../nbs/run/01_checkpoints.ipynb #621e611f
 def check_data(

@@ -97,7 +97,7 @@ def _begin(learn, recipe, out, resume):
     "Raise if the disk is too small, then make a new run's folder"
     one = 12*total_params(learn.model)[0] + 1200*recipe.size**2   # weights, Adam's two moments, a hundred past fakes
     check_folder(out, (2 if resume else 5)*one)                   # one is being written beside four
-    files = dls_files(learn.dls)
+    files,recipe = dls_files(learn.dls),located(recipe)
     if resume: return check_data(recipe, out, files)
     start_run(recipe, out)
     keep_images(out, files)
@@ -210,9 +210,8 @@ def run_experiment(
 )->dict: # Content of `metrics.json`; empty in all processes but the first
     "Train `recipe` and keep everything in `out`; raise `Stopped` after SIGINT or SIGTERM, where `resume` goes on"
     if save_every is not None: check_whole('save_every', save_every)
-    recipe = located(recipe)
     learn = open_run(recipe, out, resume, device, workers)
-    out = learn.path
+    out,recipe = learn.path,located(recipe)
     with nullcontext() if rank_distrib() else locked(out), noted_signals() as signals:
         keep = KeepRun(out, save_every, signals, 30 if recipe.fast else 0, partial(save_pictures, out=out))
         seconds,n_epochs = train_run(learn, recipe, out, resume, keep, cbs)

@@ -13,6 +13,7 @@ from ..core.disk import check_folder,whole_file,write_json
 from ..data.show import save_figure
 from ..measure.evaluation import evaluate
 from .recipe import *
+from .checkpoints import located
 from .experiment import *
 from .competitors import Upit,now,upit_names
 
