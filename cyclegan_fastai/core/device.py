@@ -22,7 +22,7 @@ def need(
 # %% ../../nbs/core/03_device.ipynb #bc58aa64
 def check_device(
     device, # 'cpu', 'cuda', 'mps', a `torch.device`, or None for the best available
-)->torch.device: # None for None
+): # A `torch.device`; None for None
     "Raise `ValueError` unless `device` is available on this machine"
     if device is None: return device
     import torch
