@@ -334,7 +334,7 @@ def test_what_is_passed_over_is_named(tmp_path, monkeypatch, source):
 
 def test_pages_that_are_not_translated_are_named(tmp_path):
     picture(tmp_path/'scan.tif', save_all=True, append_images=[Image.new('RGB', (24,16))])
-    with pytest.warns(UserWarning, match='scan.tif` holds 2 pages or frames, and only the first is read'):
+    with pytest.warns(UserWarning, match='scan.tif` holds 2 pages or frames, of which the first is read'):
         assert status(translate_files(same(), find_images([tmp_path/'scan.tif'], tmp_path/'out', 'w')))==['done']
 
 def test_nothing_heavy_comes_in(root):

@@ -11,7 +11,7 @@ from PIL import Image, TiffImagePlugin
 import cyclegan_fastai.data.unpaired as data, cyclegan_fastai.data.files as files_module
 from cyclegan_fastai.data.unpaired import (AugmentEach, CropBatch, ResizeTo, UnpairedBlock, UnpairedDataLoaders, UnpairedDL, load_images,
                                   unpaired_tfms)
-from cyclegan_fastai.core.photo import DamagedImage, as_photo, count_pages, image_kinds
+from cyclegan_fastai.core.photo import DamagedImage, as_photo, image_kinds, left_out
 from cyclegan_fastai.data.files import (UnpairedFiles, find_unpaired, image_files, inspect_images, open_image,
                                    two_folders, verify_unpaired)
 
@@ -266,20 +266,23 @@ def several_in(folder):
     for name in single:
         if name in good: put(folder/name, good[name][0])
 
+def text(n): return f'{n} pages or frames, of which the first is read'
+
 def test_pages_are_counted(tmp_path):
     several_in(tmp_path); put(tmp_path/'bomb.png', bomb())
-    assert {o: count_pages(tmp_path/o) for o in [*several, *single]}=={**several, **dict.fromkeys(single, 1)}
+    pages = {o: left_out(tmp_path/o).get('pages') for o in [*several, *single]}
+    assert pages=={**{k: text(n) for k,n in several.items()}, **dict.fromkeys(single)}
 
 def test_pages_that_are_not_used_are_named(tmp_path):
     several_in(domains(tmp_path)/'A')
     with pytest.warns(UserWarning) as w: UnpairedDataLoaders.from_folder(tmp_path, size=24, valid_pct=0)
     said, = (str(o.message) for o in w if 'pages or frames' in str(o.message))
-    for name,n in several.items(): assert f'{tmp_path/"A"/name}` ({n})' in said
+    for name,n in several.items(): assert f'{tmp_path/"A"/name}` (' in said and text(n) in said
     assert said.count('`')==2*len(several)
     found = verify_unpaired(tmp_path)
     assert {f.name: d for f,d in found[found.problem=='pages'][['file','detail']].values}=={
-        k: f'{n} pages or frames, of which the first is the image' for k,n in several.items()}
-    with pytest.warns(UserWarning, match='three pages.tif` holds 3 pages or frames, and only the first'): as_photo(tmp_path/'A'/'three pages.tif')
+        k: text(n) for k,n in several.items()}
+    with pytest.warns(UserWarning, match='three pages.tif` holds 3 pages or frames, of which the first'): as_photo(tmp_path/'A'/'three pages.tif')
 
 # Where the images are
 

@@ -39,9 +39,12 @@ def fetch(
 @data_app.command()
 def verify(
     path: Annotated[str, typer.Argument(help='Folder, archive or name of a data set')],
+    value_range: ValueRange = '',
     as_json: Json = False,
 ):
-    """List damaged and skipped files, and images that occur in more than one split or domain.
+    """List damaged and skipped files, images that occur in more than one split or domain, and odd ones.
+
+    Odd: transparent, with further pages or bands, or with values beyond the range or in a small part of it.
 
     The exit status is 1 if a file is damaged.
     """
@@ -50,7 +53,7 @@ def verify(
     with only_json(as_json):
         folder = untar_unpaired(path)
         files = find_unpaired(folder)
-        found = verify_unpaired(files)
+        found = verify_unpaired(files, value_range)
     found['file'] = [o.relative_to(folder) if o.is_relative_to(folder) else o for o in found.file]
     print_table(found.to_dict('records'), as_json)
     counts = found.problem.value_counts()

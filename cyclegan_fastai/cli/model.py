@@ -32,6 +32,7 @@ def translate(
         help='Pixels of the shorter side of the results; as large as the images if left out')] = None,
     out: Annotated[Path, typer.Option(help='Folder for the results')] = Path('translated'),
     overwrite: Annotated[bool, typer.Option('--overwrite', help='Make results again that would be skipped')] = False,
+    value_range: ValueRange = '',
     device: Device = None,
     trust: Trust = False,
     as_json: Json = False,
@@ -44,7 +45,7 @@ def translate(
     """
     from cyclegan_fastai.use.batch import find_images,translate_files
     from cyclegan_fastai.use.translator import Translator,model_files
-    t = Translator.load(run, device, trust)
+    t = Translator.load(run, device, trust, **(dict(value_range=value_range) if value_range else {}))
     jobs = find_images(images, out, t.target(to))
     bars = progress_bars()
     todo = translate_files(t, jobs, to, size, overwrite, model_files(run), bars.inner)

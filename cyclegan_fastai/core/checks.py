@@ -11,7 +11,7 @@ from pathlib import Path
 
 # %% auto #0
 __all__ = ['as_argument', 'OptionError', 'check_whole', 'check_multiple', 'check_number', 'check_choice', 'check_flag',
-           'check_path', 'check_domains', 'check_callable']
+           'check_range', 'check_path', 'check_domains', 'check_callable']
 
 # %% ../../nbs/core/00_checks.ipynb #2e35095b
 def as_argument(
@@ -109,6 +109,19 @@ def check_flag(
     "Raise `OptionError` unless `value` is True or False"
     if isinstance(value, bool): return value
     raise OptionError(f"`{name}` must be True or False, got {_shown(value)}", name)
+
+def check_range(
+    name:str, # Of the argument
+    value, # Given for it: two numbers, or text such as '0,4095'; None or '' for no range
+)->tuple|None: # Two floats
+    "Raise `OptionError` unless `value` is a finite range of numbers"
+    if value is None or value=='': return None
+    try:
+        lo,hi = map(float, value.split(',') if isinstance(value, str) else value)
+        if lo<hi and math.isfinite(hi-lo): return lo,hi
+    except (TypeError, ValueError): pass
+    raise OptionError(f"`{name}` must be two numbers, the smaller first, got {_shown(value)}", name, '0,4095',
+        ': pass them like {}')
 
 def check_path(
     name:str, # Of the argument

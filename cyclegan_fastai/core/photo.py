@@ -10,13 +10,14 @@ from warnings import warn
 
 import numpy as np
 from PIL import Image,ImageOps
-from .checks import OptionError
+from .checks import OptionError,check_range
 try: import pillow_heif.HeifImagePlugin          # makes Pillow open HEIC files  # chkstyle: ignore
 except ImportError: pass
 
 # %% auto #0
-__all__ = ['DamagedImage', 'NoImage', 'TooManyPixels', 'image_kinds', 'open_photo', 'count_pages', 'to_rgb', 'split_alpha',
-           'as_photo', 'like', 'scaled', 'image_endings', 'files_below', 'first_five', 'passed_over']
+__all__ = ['DamagedImage', 'NoImage', 'TooManyPixels', 'image_kinds', 'open_photo', 'left_out', 'value_extrema', 'to_rgb',
+           'split_alpha', 'measured_range', 'odd_range', 'as_photo', 'like', 'scaled', 'image_endings', 'files_below',
+           'first_five', 'passed_over']
 
 # %% ../../nbs/core/02_photo.ipynb #2564a5f7
 class DamagedImage(OptionError): "Image file that can't be decoded or isn't allowed; the message names it"
@@ -72,26 +73,54 @@ def _is_page(tiff, i):
     tiff.seek(i)
     return not tiff.tag_v2.get(254, 0) & 0b101           # NewSubfileType
 
-def count_pages(
+def _pages(im):
+    n = 1 if im.format in ('MPO','PSD') else getattr(im, 'n_frames', 1)
+    return sum(_is_page(im, i) for i in range(n)) if im.format=='TIFF' else n
+
+def left_out(
     path:Path|str, # Image file
-)->int: # 1 if it can't be read
-    "Count the pages or frames of an image file"
-    if not os.path.isfile(path): return 1                # a pipe may never end
+)->dict: # Some of 'pages', 'bands' and 'bits' → text; nothing if the file can't be read
+    "Tell what an image file holds that `open_photo` doesn't give"
+    res = {}
+    if not os.path.isfile(path): return res              # a pipe may never end
     try:
         with Image.open(path, formats=image_kinds()) as im:
-            n = 1 if im.format in ('MPO','PSD') else getattr(im, 'n_frames', 1)
-            return max(1, sum(_is_page(im, i) for i in range(n))) if im.format=='TIFF' else n
-    except Exception: return 1                           # `open_photo` says why
+            bands,read = getattr(im, 'tag_v2', {}).get(277, 0),len(im.getbands())
+            if bands>read: res['bands'] = f'{bands} bands, of which {read} are read'
+            if read>=3 and ';16' in str(im.tile[0][3]): res['bits'] = '16 bits a colour, of which 8 are read'
+            if (n := _pages(im))>1: res['pages'] = f'{n} pages or frames, of which the first is read'
+    except Exception: pass                               # `open_photo` says why
+    return res
 
 # %% ../../nbs/core/02_photo.ipynb #2e21f2f9
+def value_extrema(
+    im:Image.Image, # Any mode
+)->tuple|None: # Least and greatest value; None for an image of 8 bits, whose values need no range
+    "The values that an image of more than 8 bits uses"
+    if im.mode[0] not in 'IF': return None
+    x = np.asarray(im, dtype=np.float64)
+    x = x[np.isfinite(x)]
+    return (float(x.min()),float(x.max())) if x.size else (0.,0.)
+
+def _scaled(im, value_range):
+    "An image of more than 8 bits as one of 8 bits"
+    value_range = check_range('value_range', value_range)
+    lo,hi = value_range or (0, 1 if im.mode=='F' else 65535)
+    least,most = value_extrema(im)
+    found = f"an image of more than 8 bits has values from {least:g} to {most:g}"
+    way = "pass `value_range`, the values of black and white"
+    if value_range is None and (least<lo or most>hi): raise OptionError(
+        f"{found}; without `value_range` they must be from 0 to {hi}", 'value_range', f'{least:g},{most:g}')
+    if value_range is None and most<hi/16: warn(f"{found}, which is nearly black where {hi} is white: {way}")
+    x = np.nan_to_num(np.asarray(im, dtype=np.float64), nan=lo, posinf=hi, neginf=lo)
+    return Image.fromarray(((x-lo)*(255/(hi-lo))).round().clip(0,255).astype(np.uint8))
+
 def to_rgb(
     im:Image.Image, # Any mode
+    value_range:tuple|None=None, # Values of black and white, for more than 8 bits; None: 0, and 65535 or for floats 1
 )->Image.Image: # RGB
-    "Convert `im` to RGB, with transparency laid on white, and 16 bits and floats scaled to 8 bits"
-    if im.mode[0] in 'IF':
-        x = np.nan_to_num(np.asarray(im, dtype=np.float32))
-        white = 65535 if x.max()>255 else 1 if im.mode=='F' and x.max()<=1 else 255
-        im = Image.fromarray((x*(255/white)).round().clip(0,255).astype(np.uint8))
+    "Convert `im` to RGB of 8 bits, with transparency laid on white"
+    if im.mode[0] in 'IF': im = _scaled(im, value_range)
     if im.has_transparency_data:
         im = im.convert('RGBA')
         im = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im)
@@ -99,9 +128,29 @@ def to_rgb(
 
 def split_alpha(
     im:Image.Image, # Any mode
+    value_range:tuple|None=None, # As for `to_rgb`
 )->tuple: # RGB image; its transparency as an image of mode L, or None if it has none
     "Split `im` into colours and transparency"
-    return to_rgb(im), im.convert('RGBA').getchannel('A') if im.has_transparency_data else None
+    return to_rgb(im, value_range), im.convert('RGBA').getchannel('A') if im.has_transparency_data else None
+
+# %% ../../nbs/core/02_photo.ipynb #e86134c5
+def measured_range(
+    extrema, # Of all images of a set, from `value_extrema`
+)->tuple|None: # Least and greatest value; None if there is no other than one, or all images have 8 bits
+    "The values that the images of more than 8 bits use together"
+    deep = [*filter(None, extrema)]
+    lo,hi = (f((o[i] for o in deep), default=0) for i,f in enumerate((min,max)))
+    return (lo,hi) if lo<hi else None
+
+def odd_range(
+    extrema:tuple|None, # Least and greatest value of an image; None for 8 bits
+    value_range:tuple|None, # Values of black and white in its set
+)->str: # '' if it's all right
+    "Say what is odd about the values that an image uses: some beyond the range, or only a small part of it"
+    if not (extrema and value_range): return ''
+    (least,most),(lo,hi) = extrema,value_range
+    odd = least<lo or most>hi or most-least<(hi-lo)/16
+    return f'values from {least:g} to {most:g}, where {lo:g} is black and {hi:g} white' if odd else ''
 
 # %% ../../nbs/core/02_photo.ipynb #26e1a257
 def _is_first(x):
@@ -114,7 +163,7 @@ def as_photo(
 )->Image.Image: # Mode of `x`; RGB, RGBA or L for an array
     "Convert any image to an upright Pillow image"
     if isinstance(x, (str,Path)):
-        if (n := count_pages(x))>1: warn(f"`{x}` holds {n} pages or frames, and only the first is read: split it")
+        if rest := left_out(x): warn(f"`{x}` holds {'; '.join(rest.values())}")
         return open_photo(x)
     if isinstance(x, Image.Image): return ImageOps.exif_transpose(x)
     first = len(getattr(x, 'shape', ()))==3 and _is_first(x)

@@ -4,27 +4,38 @@
 
 # %% ../../nbs/data/00_files.ipynb #e2b9b9d5
 from __future__ import annotations
-import hashlib,re,unicodedata
+import hashlib,re,typing,unicodedata
 from collections import Counter
 from dataclasses import dataclass,field
 
 from fastai.vision.all import *
 from fastcore.parallel import parallel
-from ..core.checks import check_number,check_path
-from ..core.photo import DamagedImage,count_pages,files_below,first_five,image_endings,open_photo,passed_over,to_rgb
+from ..core.checks import OptionError,check_number,check_path,check_range
+from ..core.photo import *
 
 # %% auto #0
-__all__ = ['open_image', 'image_files', 'UnpairedFiles', 'two_folders', 'find_unpaired', 'is_watched', 'each_file',
-           'inspect_images', 'verify_unpaired']
+__all__ = ['open_image', 'OpenImage', 'image_files', 'UnpairedFiles', 'two_folders', 'find_unpaired', 'is_watched', 'each_file',
+           'Inspected', 'inspect_images', 'verify_unpaired']
 
 # %% ../../nbs/data/00_files.ipynb #f4824c41
 def open_image(
     fn:Path|str, # Image file of any format that Pillow reads
-    draft:int|None=None, # Decode a JPEG at reduced size, at least this many pixels a side: faster, for a check
+    value_range:tuple|None=None, # Values of black and white in images of more than 8 bits, see `to_rgb`
 )->PILImage: # RGB, turned upright by its EXIF tag
     "Open a photograph; raise `DamagedImage`, naming the file, if that fails"
-    try: return PILImage(to_rgb(open_photo(fn, draft)))
+    try: return PILImage(to_rgb(open_photo(fn), value_range))
     except DamagedImage as e: raise DamagedImage(str(e), 'damaged', 'skip', ', or pass {}') from None
+    except OptionError as e: raise OptionError(f"`{fn}`: {e.problem}", e.name, e.value, e.way) from None
+
+class OpenImage(Transform):
+    "`open_image` as a step of fastai's pipelines"
+    def __init__(self,
+        value_range:tuple|None=None, # As for `open_image`
+    ):
+        super().__init__()
+        self.value_range = check_range('value_range', value_range)
+
+    def encodes(self, fn)->PILImage: return open_image(fn, self.value_range)
 
 # %% ../../nbs/data/00_files.ipynb #fff440ff
 _SPLITS = dict(train='train', training='train', test='test', testing='test', val='val', valid='val', validation='val',
@@ -194,30 +205,42 @@ def each_file(
     return parallel(f, fns, threadpool=True, n_workers=num_cpus(), progress=len(fns)>500 and is_watched())
 
 # %% ../../nbs/data/00_files.ipynb #55b5a82d
+class Inspected(typing.NamedTuple):
+    "What is found in an image file"
+    digest:str|None # Of its pixels; None if it can't be decoded
+    error:str # Why; '' if it can be
+    notes:dict # What isn't seen, see `left_out`; and 'transparency'
+    extrema:tuple|None # Least and greatest value; None for 8 bits
+
 def _inspect(fn, draft=None):
-    "Digest of the pixels of `fn`, or what is wrong with it; and its number of pages"
-    try: im = open_image(fn, draft=draft)
-    except (OSError, ValueError) as e: return None,getattr(e, 'problem', str(e)),1
-    return hashlib.sha256(str(im.size).encode()+im.tobytes()).hexdigest(),'',count_pages(fn)
+    try:
+        im = open_photo(fn, draft)
+        extrema,notes = value_extrema(im),left_out(fn)
+        if im.has_transparency_data: notes['transparency'] = 'transparency, which is laid on white'
+        if not extrema: im = to_rgb(im)
+    except (OSError, ValueError) as e: return Inspected(None, getattr(e, 'problem', str(e)), {}, None)
+    return Inspected(hashlib.sha256(str(im.size).encode()+im.tobytes()).hexdigest(), '', notes, extrema)
 
 def inspect_images(
     fns:list, # Image files
-    draft:int|None=None, # As in `open_image`; the digest of a draft isn't that of the whole image
-)->list[tuple]: # `(digest, error, pages)` a file: of its pixels and '', or None and what is wrong
+    draft:int|None=None, # As in `open_photo`; the digest of a draft isn't that of the whole image
+)->list[Inspected]:
     "Decode each file once"
     return each_file(partial(_inspect, draft=draft), fns)
 
 # %% ../../nbs/data/00_files.ipynb #bab7c716
-def _image_problems(files):
-    "Rows of damaged images, of those whose pixels occur in another split or domain, and of those with pages"
+def _image_problems(files, value_range):
+    "Rows of damaged images, of duplicates in another split or domain, of odd values, and of what isn't seen"
     names,seen = dict(zip('AB', files.domains)),{}
     found = inspect_images([f for *_,f in files])
-    for (split,k,fn),(digest,error,pages) in zip(files, found):
+    value_range = check_range('value_range', value_range) or measured_range(o.extrema for o in found)
+    for (split,k,fn),(digest,error,notes,extrema) in zip(files, found):
         *place,first = seen.setdefault(digest, (split,k,fn))
         like = f'same pixels as {first.parent.name}/{first.name} ({place[0]})'
         if error: yield fn,split,names[k],'damaged',error
         elif place!=[split,k]: yield fn,split,names[k],'duplicate',like
-        if pages>1: yield fn,split,names[k],'pages',f'{pages} pages or frames, of which the first is the image'
+        if odd := odd_range(extrema, value_range): yield fn,split,names[k],'values',odd
+        for problem,text in notes.items(): yield fn,split,names[k],problem,text
 
 def _why_skipped(fn):
     "Why `fn` isn't among the images of its folder; '' if it is"
@@ -226,10 +249,11 @@ def _why_skipped(fn):
 
 def verify_unpaired(
     path:Path|str|UnpairedFiles, # A data set's folder, or its files
+    value_range:tuple|None=None, # Values of black and white in images of more than 8 bits; None: measured
 )->pd.DataFrame: # A row a finding: `file`, `split`, `domain`, `problem`, `detail`
     "Open every image once; list what is damaged, skipped, unused, or occurs in more than one split or domain"
     files = path if isinstance(path, UnpairedFiles) else find_unpaired(path)
-    rows,folders = [*_image_problems(files)],{f.parent for *_,f in files}
+    rows,folders = [*_image_problems(files, value_range)],{f.parent for *_,f in files}
     rows += [(folder,'','','unused',f'{n} images {_UNUSED}') for folder,n in _per_folder(files.unused)]
     for f in sorted(o for folder in folders for o in folder.iterdir()):
         if f.is_file() and (why := _why_skipped(f)): rows.append((f,'','','skipped',why))

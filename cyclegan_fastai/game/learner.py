@@ -165,7 +165,8 @@ def _translator(learn, game, device=None, convert=noop):
     a,b = learn.domains
     nets = {a: game.generator_b2a, b: game.generator_a2b}
     engines = {k: TorchEngine(convert(o), device or str(game.device)) for k,o in nets.items()}
-    return Translator(engines, (a,b), getattr(learn.dls, 'size', None))
+    size,value_range = (getattr(learn.dls, o, None) for o in ('size','value_range'))
+    return Translator(engines, (a,b), size, value_range=value_range)
 
 @patch
 def predict(self:CycleGANLearner,

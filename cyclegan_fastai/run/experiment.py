@@ -62,7 +62,7 @@ def recipe_dls(
     load = None if recipe.augment in ('full','crop') else recipe.size
     tfms = dict(full=None, none=[]).get(recipe.augment, [Flip(p=.5)])
     return UnpairedDataLoaders.from_folder(path, size=recipe.size, bs=recipe.bs, load=load, damaged=recipe.damaged,
-        aug_tfms=tfms, domains=domains, device=device, num_workers=workers)
+        value_range=recipe.value_range, aug_tfms=tfms, domains=domains, device=device, num_workers=workers)
 
 # %% ../../nbs/run/02_experiment.ipynb #96241cf0
 def recipe_game(
@@ -93,11 +93,16 @@ def _look(out, resume):
     if not resume: check_new(out)
     check_folder(out)
 
+def _as_it_is(recipe, dls):
+    "The recipe with the place of its data, and the range of values that was measured"
+    value_range = dls.value_range and '{:g},{:g}'.format(*dls.value_range)
+    return replace(located(recipe), value_range=value_range or '')
+
 def _begin(learn, recipe, out, resume):
     "Raise if the disk is too small, then make a new run's folder"
     one = 12*total_params(learn.model)[0] + 1200*recipe.size**2   # weights, Adam's two moments, a hundred past fakes
     check_folder(out, (2 if resume else 5)*one)                   # one is being written beside four
-    files,recipe = dls_files(learn.dls),located(recipe)
+    files,recipe = dls_files(learn.dls),_as_it_is(recipe, learn.dls)
     if resume: return check_data(recipe, out, files)
     start_run(recipe, out)
     keep_images(out, files)
@@ -211,7 +216,7 @@ def run_experiment(
     "Train `recipe` and keep everything in `out`; raise `Stopped` after SIGINT or SIGTERM, where `resume` goes on"
     if save_every is not None: check_whole('save_every', save_every)
     learn = open_run(recipe, out, resume, device, workers)
-    out,recipe = learn.path,located(recipe)
+    out,recipe = learn.path,_as_it_is(recipe, learn.dls)
     with nullcontext() if rank_distrib() else locked(out), noted_signals() as signals:
         keep = KeepRun(out, save_every, signals, 30 if recipe.fast else 0, partial(save_pictures, out=out))
         seconds,n_epochs = train_run(learn, recipe, out, resume, keep, cbs)

@@ -53,6 +53,7 @@ class Recipe:
     up:str = setting('transposed', check_choice, _up) # How generators double the size: 'transposed' or 'resize'
     ema:float = setting(0., check_number, '[0, 1)', .999) # Decay of averaged generators, such as 0.999; 0: no averages
     augment:str = setting('full', check_choice, _augment) # Augmentation: 'full', 'crop' (with flip), 'flip' or 'none'
+    value_range:str = setting('', check_range) # Values of black and white, for more than 8 bits: '0,4095'; '': measured
     seed:int = setting(42, check_whole, 0, 2**32-1) # Seed of all random numbers
     damaged:str = setting('error', check_choice, _damaged) # Leave damaged images out ('skip') or stop ('error')
     deterministic:bool = setting(False, check_flag) # The same bits every time, also on a GPU, where that is slower

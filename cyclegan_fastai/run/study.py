@@ -39,6 +39,7 @@ def _check_run(recipe, folder):
     "Raise an error if `folder` holds a run of another recipe"
     if not (folder/'recipe.json').exists(): return
     found = load_recipe(folder)
+    if not recipe.value_range: found = replace(found, value_range='')      # the run's was measured
     if found==recipe: return
     k = next(k for k,v in asdict(found).items() if v!=getattr(recipe, k))
     raise ValueError(f"`out` holds a run of another recipe, {folder}: "

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from ..core.checks import check_number,check_whole
 from ..core.device import need
-from ..core.photo import DamagedImage,NoImage,TooManyPixels,image_kinds,open_photo,to_rgb
+from ..core.photo import DamagedImage,NoImage,TooManyPixels,image_kinds,open_photo,to_rgb,value_extrema
 from ..data.landscape import Scene,draw_scene
 from .translator import Translator
 
@@ -99,6 +99,7 @@ def translations(
 ): # Yields (picture, translation, None), then the same with the way back, where the model has both directions
     "Translate an uploaded picture, there and back"
     im,to = open_upload(path, max_mb, max_pixels, size),t.directions[way]
+    if value_extrema(im): im = to_rgb(im, t.value_range)
     fake = t(im, to, size, progress)
     real = im if im.size==fake.size else to_rgb(im).resize(fake.size)
     yield real,fake,None

@@ -31,7 +31,7 @@ def _translate_one(t, engine, image, size, progress):
     im = as_photo(image)
     if size and (n := math.prod(scaled(im.size, size)))>MOST: raise ValueError(f"`size` {size} makes a result of "
         f"{n/1e6:,.0f} megapixels, and {MOST/1e6:,.0f} are the most: pass a smaller `size`")
-    rgb,alpha = (o and _scale(o, size) for o in split_alpha(im))
+    rgb,alpha = (o and _scale(o, size) for o in split_alpha(im, t.value_range))
     res = Image.fromarray(translate_pixels(engine, np.array(rgb)[None], t.whole, t.tile, progress)[0])
     if alpha: res.putalpha(alpha)
     if im.mode in ('RGB','RGBA') and 'icc_profile' in im.info: res.info['icc_profile'] = im.info['icc_profile']
@@ -46,7 +46,7 @@ def _stack(xs):
 
 def _translate_batch(t, engine, images):
     "Translate images of one size"
-    x = np.stack([np.array(to_rgb(as_photo(o))) for o in images])
+    x = np.stack([np.array(to_rgb(as_photo(o), t.value_range)) for o in images])
     ys = translate_pixels(engine, x, t.whole, t.tile)
     return _stack([like(Image.fromarray(y), o) for y,o in zip(ys, images)])
 
@@ -68,10 +68,12 @@ class Translator(Directions):
         about:dict|None=None, # Further information, such as recipe and scores: numbers, text, lists and dicts
         whole:int=2**20, # Pixels of the largest image that is translated at once, see `translate_pixels`
         tile:int=512, # Pixels a side of a tile of a larger one
+        value_range:tuple|None=None, # Values of black and white in images of more than 8 bits, see `to_rgb`
     ):
         super().__init__(engines, domains)
         _check_limits(size, about, whole, tile)
         self.size,self.about,self.whole,self.tile = size,about or {},whole,tile
+        self.value_range = check_range('value_range', value_range)
 
     def __call__(self,
         image, # Path, PIL image, array or tensor, see `as_photo`; or several: a list, (n, h, w, 3) or (n, 3, h, w)
@@ -149,7 +151,7 @@ def model_files(
     return files
 
 # %% ../../nbs/use/02_translator.ipynb #e6a5fd72
-FORMAT = 1 # Version of the description of a model
+FORMAT,_KNOWN = 1,('domains','size','about','value_range') # Version of a description; what a `Translator` knows
 _AGAIN = 'copy it again, or export it again'
 
 def describe(
@@ -158,21 +160,22 @@ def describe(
 )->str: # JSON, for `read_info`
     "Describe a model in JSON"
     radius = next(iter(t.engines.values())).radius
-    info = dict(format=FORMAT, domains=t.domains, size=t.size, radius=radius, about=t.about, **more)
-    return json.dumps(info, ensure_ascii=False)
+    info = dict(format=FORMAT, domains=t.domains, size=t.size, radius=radius, about=t.about, value_range=t.value_range)
+    return json.dumps(info|more, ensure_ascii=False)
 
 def read_info(
     text:str|None, # JSON, as written by `describe`
     path, # File that holds it, for errors
-)->dict: # `format`, `domains`, `size`, `radius`, `about` and further entries
+)->dict: # `format`, `domains`, `size`, `radius`, `about`, `value_range` and further entries
     "Read the description of a model; raise `ValueError` if it is missing or damaged"
     if not text: raise ValueError(
         f"`{path}` doesn't name its domains: it wasn't written by cyclegan_fastai, or another program rewrote it")
     try:
-        info = dict(size=None, about={}) | json.loads(text)
+        info = dict(size=None, about={}, value_range=None) | json.loads(text)
         check_domains(info['domains'])
         for o in ('format','radius'): check_whole(o, info[o], 0)
         if info['size'] is not None: check_whole('size', info['size'])
+        check_range('value_range', info['value_range'])
         ok = isinstance(info['about'], dict)
     except (ValueError, TypeError, KeyError, RecursionError): ok = False
     if not ok: raise ValueError(f"`{path}` is damaged: its description of the model can't be read: {_AGAIN}")
@@ -225,7 +228,7 @@ def _load_safetensors(cls, path, device, **kwargs):
         try: engines[o] = TorchEngine(_build(info['arch'][o], part), device)
         except (RuntimeError, TypeError, KeyError, ValueError) as e: raise ValueError(
             f"`{path}` is damaged: its weights don't fit its description ({e}): {_AGAIN}") from None
-    return cls(engines, info['domains'], info['size'], info['about'], **kwargs)
+    return cls(engines, **{k: info[k] for k in _KNOWN} | kwargs)
 
 # %% ../../nbs/use/02_translator.ipynb #8bd64594
 def _load_onnx(cls, files, **kwargs):
@@ -241,7 +244,7 @@ def _load_onnx(cls, files, **kwargs):
             f"`{f.parent}` holds ONNX files of several models: name one of them, {', '.join(o.name for o in files)}")
         engine.radius,engines[info['to']] = info['radius'],engine
         infos.append(info)
-    return cls(engines, infos[0]['domains'], infos[0]['size'], infos[0]['about'], **kwargs)
+    return cls(engines, **{k: infos[0][k] for k in _KNOWN} | kwargs)
 
 def _load_pickle(path, device, trust):
     if not trust: raise ValueError(f"`{path}` is a pickle, and a pickle can run any code when it is loaded: "

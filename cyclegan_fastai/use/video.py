@@ -193,7 +193,7 @@ def hold(
         total += 1
     to = t.target(to)
     engine = t.engine(to).fixed(to_net(np.concatenate(kept)))
-    return Translator({to: engine}, t.domains, t.size, t.about, t.whole, t.tile),total
+    return Translator({to: engine}, t.domains, t.size, t.about, t.whole, t.tile, t.value_range),total
 
 # %% ../../nbs/use/03_video.ipynb #c7dd7a76
 def is_moving(
