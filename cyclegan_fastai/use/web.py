@@ -10,6 +10,7 @@ from hashlib import sha256,sha512
 from importlib.resources import files as resources
 from importlib.util import find_spec
 from pathlib import Path
+from warnings import warn
 
 from ..core.disk import whole_file
 from ..core.photo import as_photo,split_alpha
@@ -117,11 +118,11 @@ def _to_try(t, examples):
     return [o for o in _drawn() if t.engines.keys()-{o[2]}]
 
 # %% ../../nbs/use/07_web.ipynb #d4beceb7
-def _write_examples(pictures, folder, most=1024):
+def _write_examples(pictures, folder, value_range, most=1024):
     "Write pictures to try; returns what `model.json` says of them"
     said = []
     for i,(x,name,domain) in enumerate(pictures, 1):
-        im,alpha = split_alpha(as_photo(x))
+        im,alpha = split_alpha(as_photo(x), value_range)
         if alpha: im.putalpha(alpha)
         im.thumbnail((most, most))
         file = folder/f'{i}.{"png" if alpha else "jpg"}'
@@ -152,12 +153,13 @@ def export_web(
     examples:list|None=None, # Pictures to try, see `as_photo`; two drawn landscapes for summer and winter
 )->Path: # `out`
     "Write a static page that translates photographs in the visitor's browser"
+    if t.value_range: warn("A browser opens images with 8 bits, so on the page `value_range` has no effect")
     with new_folder(out) as new:
         runtime = read_ort(ort or fetch_ort())
         shutil.copytree(str(resources('cyclegan_fastai')/'templates'/'web'), new, dirs_exist_ok=True)
         for o in ('models','examples'): (new/o).mkdir()
         info = dict(title=t.title, domains=t.domains, size=t.size, dtype=dtype)
-        info['examples'] = _write_examples(_to_try(t, examples), new/'examples')
+        info['examples'] = _write_examples(_to_try(t, examples), new/'examples', t.value_range)
         info['models'] = _write_models(t, new/'models', dtype)
         info['runtime'] = _write_runtime(new/'ort', runtime)
         (new/'model.json').write_text(json.dumps(info, indent=1, ensure_ascii=False), encoding='utf-8')
