@@ -11,7 +11,7 @@ from fastai.vision.all import *
 from .. import __version__
 from ..core.checks import check_number,check_path
 from ..core.disk import whole_file
-from .files import each_file
+from .files import OpenImage,each_file
 from .transforms import ResizeTo
 from .unpaired import *
 
