@@ -52,7 +52,8 @@ def imagenet_net(
 )->nn.Module: # timm's network without its classifier: normalised images (n, 3, h, w) → features (n, d)
     "Load a network with its ImageNet weights, frozen and in evaluation mode; all who ask share it"
     from timm import create_model
-    net = create_model(IMAGENET[check_choice('name', name, tuple(IMAGENET))].arch, num_classes=0)
+    arch = IMAGENET[check_choice('name', name, tuple(IMAGENET))].arch
+    with torch.random.fork_rng(devices=()): net = create_model(arch, num_classes=0)   # who asks first draws no more
     weights = torch.load(weights_file(name), map_location='cpu', weights_only=True)
     net.load_state_dict(dict(zip(net.state_dict(), weights.values())))  # a classifier comes last, and is left out
     return net.eval().requires_grad_(False)
