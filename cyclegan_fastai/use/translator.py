@@ -14,6 +14,7 @@ from PIL import Image
 from ..core.checks import *
 from ..core.device import check_device,need
 from ..core.disk import whole_file
+from ..core.metadata import read_metadata
 from ..core.photo import *
 from .engines import Directions,OnnxEngine,TorchEngine
 from .tiles import translate_pixels
@@ -26,7 +27,7 @@ MOST = 2*Image.MAX_IMAGE_PIXELS # Pixels of the largest result; Pillow doesn't o
 
 def _scale(im, size): return im.resize(scaled(im.size, size), Image.Resampling.BILINEAR) if size else im
 
-def _translate_one(t, engine, image, size, progress):
+def _translate_one(t, engine, image, size, progress, strip):
     "Translate one image"
     im = as_photo(image)
     if size and (n := math.prod(scaled(im.size, size)))>MOST: raise ValueError(f"`size` {size} makes a result of "
@@ -34,6 +35,8 @@ def _translate_one(t, engine, image, size, progress):
     rgb,alpha = (o and _scale(o, size) for o in split_alpha(im))
     res = Image.fromarray(translate_pixels(engine, np.array(rgb)[None], t.whole, t.tile, progress)[0])
     if alpha: res.putalpha(alpha)
+    if not strip and not hasattr(image, 'ndim'):
+        res.info |= read_metadata(image, (res.width/im.width, res.height/im.height))
     if im.mode in ('RGB','RGBA') and 'icc_profile' in im.info: res.info['icc_profile'] = im.info['icc_profile']
     return like(res, image)
 
@@ -78,13 +81,15 @@ class Translator(Directions):
         to:str|None=None, # Domain to translate to; by default the second, or the only one
         size:int|None=None, # Pixels of the shorter side of the result and in the network; by default those of `image`
         progress:Callable=iter, # Wraps the list of tiles of a large image, to show a bar
+        strip:bool=False, # Whether to leave out what `image` says besides its pixels and colour profile, see `read_metadata`
     ): # PIL image for a path or an image; an array or tensor for one, with its layout and type of numbers
         "Translate one image, or several"
         engine = self.engine(to)
+        check_flag('strip', strip)
         if size is not None and (not isinstance(size, int) or size<4): raise ValueError(
             f"`size` must be an integer of at least 4, got {size!r}")
-        if isinstance(image, (list,tuple)): return [self(o, to, size, progress) for o in image]
-        if getattr(image, 'ndim', 0)!=4: return _translate_one(self, engine, image, size, progress)
+        if isinstance(image, (list,tuple)): return [self(o, to, size, progress, strip) for o in image]
+        if getattr(image, 'ndim', 0)!=4: return _translate_one(self, engine, image, size, progress, strip)
         if not len(image): raise ValueError("`image` is an empty batch: pass one image at least")
         return _stack([self(o, to, size, progress) for o in image]) if size else _translate_batch(self, engine, image)
 
