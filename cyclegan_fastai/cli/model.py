@@ -40,8 +40,8 @@ def translate(
 ):
     """Translate images, folders of images, and videos with a trained model.
 
-    Results keep the names, kinds, folders and metadata of their sources. A result that exists at this size and by this model is
-    skipped, so after an interruption the same command goes on. A result of another model or size is replaced.
+    Results keep the names, kinds, folders and metadata of their sources. A result that exists at this size and by this
+    model is skipped, so after an interruption the same command goes on. A result of another model or size is replaced.
     A file that can't be read is reported at the end and stops nothing; the exit status is then 1.
     """
     from cyclegan_fastai.use.batch import find_images,translate_files

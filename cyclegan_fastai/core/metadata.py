@@ -82,7 +82,7 @@ def _place(old, scale):
     return _block(res, {})
 
 # %% ../../nbs/core/05_metadata.ipynb #ed3b875a
-_ABOUT = {269,270,271,272,282,283,285,296,305,306,315,316,18246,18249,33432,*range(40091,40096)} # Texts, dates, resolution
+_ABOUT = {269,270,271,272,282,283,285,296,305,306,315,316,18246,18249,33432,*range(40091,40096)}
 _KNOWN = _ABOUT | _PLACE | {_EXIF,_GPS,700,34377,34675} # And XMP, Photoshop's notes, colour profile
 _BASELINE = 532                                          # Tags up to here say how pixels are stored
 _STORED = re.compile(r'\s*(\{"(shape|axes)"|ImageJ=|(<\?xml.*?)?<OME\b)', re.DOTALL) # As a description
@@ -150,10 +150,11 @@ def _read_all(im, scale):
     return res
 
 def read_metadata(
-    image:Path|str|Image.Image, # Image file, or an image as Pillow opened it
+    image, # Path, PIL image, array or tensor; the last two say nothing
     scale:tuple=(1,1), # Width and height of the result, upright, in those of the image
 )->dict: # Entries for `Image.info` of the result; `save_photo` writes them
     "Read what an image says besides its pixels and that is true of a translation, too"
+    if hasattr(image, 'ndim'): return {}
     if getattr(image, 'format', None)=='TIFF' and getattr(image, 'filename', ''): image = image.filename
     try:
         if isinstance(image, Image.Image): res = _read_all(image, scale)
@@ -189,7 +190,9 @@ def _jpeg(held):
     "Options of Pillow for a JPEG"
     xmp,iptc,extra = held.get('XMP'),held.get('IPTC'),b''
     if xmp: extra += _segment(0xe1, b'http://ns.adobe.com/xap/1.0/\0'+xmp)
-    if iptc: extra += _segment(0xed, b'Photoshop 3.0\x008BIM'+struct.pack('>HHL', 1028, 0, len(iptc))+iptc+bytes(len(iptc)%2))
+    if iptc:
+        head = b'Photoshop 3.0\x008BIM'+struct.pack('>HHL', 1028, 0, len(iptc))
+        extra += _segment(0xed, head+iptc+bytes(len(iptc)%2))
     return dict(extra=extra, comment=held.get('comments', b''))
 
 def _png(held):

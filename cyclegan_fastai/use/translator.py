@@ -25,18 +25,15 @@ __all__ = ['MOST', 'FORMAT', 'Translator', 'pretrained_models', 'model_files', '
 # %% ../../nbs/use/02_translator.ipynb #b2cc8124
 MOST = 2*Image.MAX_IMAGE_PIXELS # Pixels of the largest result; Pillow doesn't open larger images either
 
-def _scale(im, size): return im.resize(scaled(im.size, size), Image.Resampling.BILINEAR) if size else im
-
 def _translate_one(t, engine, image, size, progress, strip):
     "Translate one image"
     im = as_photo(image)
     if size and (n := math.prod(scaled(im.size, size)))>MOST: raise ValueError(f"`size` {size} makes a result of "
         f"{n/1e6:,.0f} megapixels, and {MOST/1e6:,.0f} are the most: pass a smaller `size`")
-    rgb,alpha = (o and _scale(o, size) for o in split_alpha(im))
+    rgb,alpha = (o and o.resize(scaled(o.size, size), Image.Resampling.BILINEAR) for o in split_alpha(im))
     res = Image.fromarray(translate_pixels(engine, np.array(rgb)[None], t.whole, t.tile, progress)[0])
     if alpha: res.putalpha(alpha)
-    if not strip and not hasattr(image, 'ndim'):
-        res.info |= read_metadata(image, (res.width/im.width, res.height/im.height))
+    if not strip: res.info |= read_metadata(image, (res.width/im.width, res.height/im.height))
     if im.mode in ('RGB','RGBA') and 'icc_profile' in im.info: res.info['icc_profile'] = im.info['icc_profile']
     return like(res, image)
 
@@ -81,11 +78,10 @@ class Translator(Directions):
         to:str|None=None, # Domain to translate to; by default the second, or the only one
         size:int|None=None, # Pixels of the shorter side of the result and in the network; by default those of `image`
         progress:Callable=iter, # Wraps the list of tiles of a large image, to show a bar
-        strip:bool=False, # Whether to leave out what `image` says besides its pixels and colour profile, see `read_metadata`
+        strip:bool=False, # Whether to leave out dates, position and other metadata, see `read_metadata`
     ): # PIL image for a path or an image; an array or tensor for one, with its layout and type of numbers
         "Translate one image, or several"
         engine = self.engine(to)
-        check_flag('strip', strip)
         if size is not None and (not isinstance(size, int) or size<4): raise ValueError(
             f"`size` must be an integer of at least 4, got {size!r}")
         if isinstance(image, (list,tuple)): return [self(o, to, size, progress, strip) for o in image]
