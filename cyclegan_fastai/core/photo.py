@@ -4,7 +4,7 @@
 
 # %% ../../nbs/core/02_photo.ipynb #b881b030
 from __future__ import annotations
-import os
+import os,unicodedata
 from pathlib import Path
 from warnings import warn
 
@@ -16,7 +16,7 @@ except ImportError: pass
 
 # %% auto #0
 __all__ = ['DamagedImage', 'NoImage', 'TooManyPixels', 'image_kinds', 'open_photo', 'count_pages', 'to_rgb', 'split_alpha',
-           'as_photo', 'like', 'scaled', 'image_endings', 'files_below', 'first_five', 'passed_over']
+           'as_photo', 'like', 'scaled', 'image_endings', 'nfc', 'files_below', 'first_five', 'passed_over']
 
 # %% ../../nbs/core/02_photo.ipynb #2564a5f7
 class DamagedImage(OptionError): "Image file that can't be decoded or isn't allowed; the message names it"
@@ -161,10 +161,16 @@ def image_endings()->set: # Such as '.jpg'
     return {k for k,v in Image.registered_extensions().items() if v in kinds} | {'.heic','.heif','.hif'}
 
 # %% ../../nbs/core/02_photo.ipynb #3353bac7
+def nfc(
+    name, # Of a file or folder, or its path
+)->str:
+    "A name in one form: a Mac's disk may store é as two characters, e and an accent, and others don't"
+    return unicodedata.normalize('NFC', str(name))
+
 def files_below(
     folder:Path|str, # Searched with all its subfolders
     without=(), # Folders to leave out
-)->list: # Paths, sorted
+)->list: # Paths, sorted by their parts, see `nfc`
     "All files below `folder`, but no hidden ones, none of runs and studies, and each linked folder once"
     def is_ours(path): return any(os.path.exists(os.path.join(path, o)) for o in ('recipe.json','study.json'))
     found,seen = [],{os.path.realpath(o) for o in (folder,*without)}
@@ -175,7 +181,7 @@ def files_below(
             if real not in seen and not is_ours(real): folders.append(o)
             seen.add(real)
         found += [Path(at)/o for o in names if o[0]!='.']
-    return sorted(found)
+    return sorted(found, key=lambda o: (nfc(o).split(os.sep), o))
 
 def first_five(
     texts, # Anything; shown by `str`

@@ -4,14 +4,14 @@
 
 # %% ../../nbs/data/00_files.ipynb #e2b9b9d5
 from __future__ import annotations
-import hashlib,re,unicodedata
+import hashlib,re
 from collections import Counter
 from dataclasses import dataclass,field
 
 from fastai.vision.all import *
 from fastcore.parallel import parallel
 from ..core.checks import check_number,check_path
-from ..core.photo import DamagedImage,count_pages,files_below,first_five,image_endings,open_photo,passed_over,to_rgb
+from ..core.photo import DamagedImage,count_pages,files_below,first_five,image_endings,nfc,open_photo,passed_over,to_rgb
 
 # %% auto #0
 __all__ = ['open_image', 'image_files', 'UnpairedFiles', 'two_folders', 'find_unpaired', 'is_watched', 'each_file',
@@ -33,12 +33,12 @@ _SPLIT = re.compile(rf'(?i:({"|".join(_SPLITS)}))(?:[ _-]?([AB]))?')
 
 def _place(parts, domain=''):
     "Split, domain and name of a file: of the folders in the `parts` of its path, the outermost that says it counts"
-    split,rest = '',[]
-    for o in parts[:-1]:
+    split,rest,(*folders,file) = '',[],map(nfc, parts)
+    for o in folders:
         if m := _SPLIT.fullmatch(o): split,domain = split or _SPLITS[m[1].lower()],domain or m[2] or ''
         elif not domain: domain = o
         else: rest.append(o)
-    return split or 'train',domain,'/'.join([*rest, parts[-1]])
+    return split or 'train',domain,'/'.join([*rest, file])
 
 def _by_place(folder, domain=''):
     "Files below `folder`: domain → split, or 'other' if they aren't images → file → name within both"
@@ -92,11 +92,10 @@ def _split(names, valid_pct, seed):
     files = list(names)
     if len(files)<2: return files,files
     def digest(f):
-        name = unicodedata.normalize('NFC', names[f])    # a Mac may store é as two characters
-        return hashlib.sha256(f'{seed} {name}'.encode(errors='surrogateescape')).digest()
+        return hashlib.sha256(f'{seed} {names[f]}'.encode(errors='surrogateescape')).digest()
     n = min(max(1, round(valid_pct*len(files))), len(files)-1)
     valid = set(sorted(files, key=digest)[:n])
-    return [f for f in files if f not in valid],sorted(valid)
+    return [f for f in files if f not in valid],[f for f in files if f in valid]
 
 def _domain_files(found, valid_pct, seed, tests):
     "Training and validation images of one domain, and the rest; `tests` come before those that were found"
