@@ -11,7 +11,8 @@ from PIL import Image
 from typer.testing import CliRunner
 import cyclegan_fastai
 from cyclegan_fastai.core.checks import OptionError
-from cyclegan_fastai.run.recipe import RECIPES, Recipe
+from cyclegan_fastai.game.learner import cyclegan_game
+from cyclegan_fastai.run.recipe import PHOTOS, RECIPES, Recipe, changed
 from cyclegan_fastai.cli.terminal import FLAGS, as_option, recipe_options
 from cyclegan_fastai.cli import main as cli
 from cyclegan_fastai.cli.train import train
@@ -211,6 +212,24 @@ def test_an_error_names_the_option(run):
     assert 'such as `--dropout 0.5`' in run('train', '--dropout', 1)[2]
     with pytest.raises(OptionError, match='pass `size=64` or 68') as e: Recipe(size=66)
     assert pickle.loads(pickle.dumps(e.value)).worded(as_option)==e.value.worded(as_option)
+
+@pytest.mark.parametrize('args,said', [
+    ('--up resize', "`up` is for `generator` 'resnet', got 'residual': pass `--up transposed`, or 'resnet'"),
+    ('--dropout .5', "`dropout` is for `generator` 'resnet', got 'residual': pass `--dropout 0`, or 'resnet'"),
+    ('--first-size 32 --epochs 1', '`first_size` is the size until the learning rate falls, and needs `epochs` and `decay_epochs` of at least 1: pass `--first-size 0`')])
+def test_settings_without_effect_are_refused(run, args, said):
+    "On the command line and in Python, where a network is made without a recipe"
+    assert said in run('train', *args.split())[2]
+    for o in (dict(up='resize'), dict(dropout=.5)):
+        for f in (cyclegan_game, Recipe):
+            with pytest.raises(OptionError, match=f'`{[*o][0]}` is for `generator`'): f(generator='residual', **o)
+    cyclegan_game(1, 4, generator='residual')
+
+@pytest.mark.parametrize('epochs', [dict(epochs=1), dict(epochs=3, decay_epochs=0), dict(epochs=0, decay_epochs=2)])
+def test_a_rate_that_never_falls_leaves_no_smaller_size(epochs):
+    "A run of `photos` for one epoch was one of 64 pixels, and its model said 128"
+    assert changed(PHOTOS, **epochs).first_size==0 and changed(PHOTOS, epochs=2).first_size==64
+    with pytest.raises(OptionError, match='pass `first_size=0`'): changed(PHOTOS, first_size=64, **epochs)
 
 @pytest.mark.parametrize('args,status', [(['train', '--help'], 0), (['train', '--size', '3'], 2), (['train', '--sice', '3'], 2)])
 def test_help_and_mistakes_load_no_torch(args, status, tmp_path):
