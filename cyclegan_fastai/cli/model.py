@@ -44,10 +44,11 @@ def translate(
     model is skipped, so after an interruption the same command goes on. A result of another model or size is replaced.
     A file that can't be read is reported at the end and stops nothing; the exit status is then 1.
     """
-    from cyclegan_fastai.use.batch import find_images,translate_files
+    from cyclegan_fastai.use.batch import find_images,mark_results,translate_files
     from cyclegan_fastai.use.translator import Translator,model_files
     t = Translator.load(run, device, trust)
     jobs = find_images(images, out, t.target(to))
+    mark_results(out)
     bars = progress_bars()
     todo = translate_files(t, jobs, to, size, overwrite, model_files(run), bars.inner, strip)
     with only_json(as_json),bars: rows = list(bars.track(todo, total=len(jobs), description='images'))

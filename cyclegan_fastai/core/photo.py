@@ -15,8 +15,9 @@ try: import pillow_heif.HeifImagePlugin          # makes Pillow open HEIC files 
 except ImportError: pass
 
 # %% auto #0
-__all__ = ['DamagedImage', 'NoImage', 'TooManyPixels', 'image_kinds', 'open_photo', 'count_pages', 'to_rgb', 'split_alpha',
-           'as_photo', 'like', 'scaled', 'image_endings', 'nfc', 'files_below', 'first_five', 'passed_over']
+__all__ = ['RESULTS', 'DamagedImage', 'NoImage', 'TooManyPixels', 'image_kinds', 'open_photo', 'count_pages', 'to_rgb',
+           'split_alpha', 'as_photo', 'like', 'scaled', 'image_endings', 'nfc', 'files_below', 'first_five',
+           'passed_over']
 
 # %% ../../nbs/core/02_photo.ipynb #2564a5f7
 class DamagedImage(OptionError): "Image file that can't be decoded or isn't allowed; the message names it"
@@ -167,12 +168,15 @@ def nfc(
     "A name in one form: a Mac's disk may store é as two characters, e and an accent, and others don't"
     return unicodedata.normalize('NFC', str(name))
 
+RESULTS = ( # Files by which folders of results are known: of a run, a study, translations, a Space, a page
+    'recipe.json', 'study.json', 'translated.json', 'model.safetensors', 'ort/ort.js')
+
 def files_below(
     folder:Path|str, # Searched with all its subfolders
     without=(), # Folders to leave out
 )->list: # Paths, sorted by their parts, see `nfc`
-    "All files below `folder`, but no hidden ones, none of runs and studies, and each linked folder once"
-    def is_ours(path): return any(os.path.exists(os.path.join(path, o)) for o in ('recipe.json','study.json'))
+    "All files below `folder`, but no hidden ones, none of `RESULTS`, and each linked folder once"
+    def is_ours(path): return any(os.path.exists(os.path.join(path, o)) for o in RESULTS)
     found,seen = [],{os.path.realpath(o) for o in (folder,*without)}
     for at,folders,names in os.walk(folder, followlinks=True):
         below,folders[:] = sorted(o for o in folders if o[0]!='.'),[]   # `os.walk` searches what `folders` then holds

@@ -12,14 +12,14 @@ from warnings import warn
 
 from PIL import Image
 from ..core.checks import check_path
-from ..core.disk import whole_file
+from ..core.disk import whole_file,write_json
 from ..core.metadata import read_metadata,save_photo
 from ..core.photo import files_below,image_endings,passed_over
 from .translator import Translator
 from .video import VIDEO,is_moving,translate_video
 
 # %% auto #0
-__all__ = ['ENDINGS', 'SAVING', 'result_name', 'Job', 'find_images', 'is_done', 'translate_files']
+__all__ = ['ENDINGS', 'SAVING', 'result_name', 'Job', 'find_images', 'mark_results', 'is_done', 'translate_files']
 
 # %% ../../nbs/use/04_batch.ipynb #17f51fc1
 ENDINGS = dict( # Format of a result → its endings
@@ -116,6 +116,15 @@ def find_images(
         "Name image files, a folder, or a pattern in quotes")
     made = {os.path.realpath(o) for o in jobs}
     return [o for o in jobs.values() if os.path.realpath(o.source) not in made]
+
+# %% ../../nbs/use/04_batch.ipynb #5293543e
+def mark_results(
+    out:Path, # Folder for results
+):
+    "Write `translated.json` into a folder that is new or empty"
+    if out.exists() and any(out.iterdir()): return
+    note = 'Results of `cyclegan-fastai translate`: because of this file, they are not taken for training data'
+    write_json(dict(note=note), out/'translated.json')
 
 # %% ../../nbs/use/04_batch.ipynb #35ca1964
 def _side(path):
