@@ -175,8 +175,8 @@ def find_unpaired(
     full = sorted(o for o in found if o and 'train' in found[o])
     domains = ('A','B') if {'A','B'} <= {*full} else tuple(full)
     if len(domains)!=2: raise ValueError(f"`{path}` has no layout that is understood: it must hold images of exactly "
-        "two domains to train on, in `trainA` and `trainB` or in two folders of other names. Move all other folders "
-        f"out of it; in Python, `from_folders(a, b)` takes any two. Found {_say_found(found)}")
+        "two domains to train on, in `trainA` and `trainB` or in two folders of other names (move others out of it, or "
+        f"use `from_folders(a, b)`); found {_say_found(found)}")
     others = [f for d in found.keys()-domains for k in found[d].keys()-{'truth','other'} for f in found[d][k]]
     return _unpaired(*(found[o] for o in domains), domains, valid_pct, seed, others=sorted(others))
 
