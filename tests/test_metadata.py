@@ -168,6 +168,16 @@ def test_xmp_and_iptc_of_a_tiff(tmp_path):
     t = translated(tmp_path, 'a.tif', 20).tag_v2
     assert (t[700],t[33723],t[270],t[282])==(b'<x a="1"/>', b'\x1c\x02x\0\3sea', 'a pier', 150)
 
+def test_xmp_of_another_type(tmp_path):
+    info = TiffImagePlugin.ImageFileDirectory_v2(); info.tagtype[700] = 7; info[700] = (b'<x a="1"/>',)
+    picture.save(tmp_path/'a.tif', tiffinfo=info)
+    assert translated(tmp_path, 'a.tif').tag_v2[700]==b'<x a="1"/>'
+
+@pytest.mark.parametrize('dpi', [(0,0), (1e8,1e8), (40_000,40_000)])
+def test_resolutions_that_say_nothing(tmp_path, dpi):
+    picture.save(tmp_path/'a.png', dpi=dpi, exif=exif_of())
+    assert 'dpi' not in translated(tmp_path, 'a.png', 80).info and DATE in tags(translated(tmp_path, 'a.png', 80, expect='skipped'))[0].values()
+
 def test_iptc_that_pillow_cannot_read_is_named(tmp_path):
     info = TiffImagePlugin.ImageFileDirectory_v2(); info.tagtype[33723] = 4; info._tags_v2[33723] = 1,2
     picture.save(tmp_path/'a.tif', tiffinfo=info)

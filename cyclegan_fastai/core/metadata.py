@@ -121,7 +121,8 @@ def _tiff(f):
     others = sorted(o for o in {*main}-_KNOWN-iptc if o>_BASELINE)
     if others: warn("TIFF tags that describe the old pixels, or that only other programs know, are left out of "
         f"the results: {', '.join(map(str, others))}")
-    return dict(xmp=main.get(700), photoshop={1028: main[33723]} if iptc else None)
+    xmp = main.get(700)                                  # Pillow has some types of bytes in a tuple
+    return dict(xmp=xmp[0] if isinstance(xmp, tuple) else xmp, photoshop={1028: main[33723]} if iptc else None)
 
 # %% ../../nbs/core/05_metadata.ipynb #a81326b2
 _FALSE = rb'(?:tiff:(?:Orientation|ImageWidth|ImageLength)|exif:Pixel[XY]Dimension|x[am]p:Thumbnails)'
@@ -146,7 +147,8 @@ def _read_all(im, scale):
         res |= tags
     if im.format=='TIFF': return {**res, **_tiff(f)}
     if iptc := info.get('photoshop', {}).get(1028): res['photoshop'] = {1028: iptc}
-    if 'dpi' in info: res['dpi'] = _in_print(*info['dpi'], scale, turned)
+    dpi = _in_print(*info.get('dpi', (0,0)), scale, turned)
+    if all(0<o<2**16 for o in dpi): res['dpi'] = dpi     # as far as a JPEG can say
     return res
 
 def read_metadata(
