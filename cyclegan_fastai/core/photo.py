@@ -161,13 +161,14 @@ def image_endings()->set: # Such as '.jpg'
     kinds = image_kinds()
     return {k for k,v in Image.registered_extensions().items() if v in kinds} | {'.heic','.heif','.hif'}
 
-# %% ../../nbs/core/02_photo.ipynb #3353bac7
+# %% ../../nbs/core/02_photo.ipynb #6a2c0425
 def nfc(
     name, # Of a file or folder, or its path
 )->str:
-    "A name in one form: a Mac's disk may store é as two characters, e and an accent, and others don't"
+    "A name in the form in which é is one character"
     return unicodedata.normalize('NFC', str(name))
 
+# %% ../../nbs/core/02_photo.ipynb #3353bac7
 RESULTS = ( # Files by which folders of results are known: of a run, a study, translations, a Space, a page
     'recipe.json', 'study.json', 'translated.json', 'model.safetensors', 'ort/ort.js')
 

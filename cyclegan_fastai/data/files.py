@@ -91,8 +91,7 @@ def _split(names, valid_pct, seed):
     "Training and validation part of the files `names`, by digests of `seed` and name; a single file is in both"
     files = list(names)
     if len(files)<2: return files,files
-    def digest(f):
-        return hashlib.sha256(f'{seed} {names[f]}'.encode(errors='surrogateescape')).digest()
+    def digest(f): return hashlib.sha256(f'{seed} {names[f]}'.encode(errors='surrogateescape')).digest()
     n = min(max(1, round(valid_pct*len(files))), len(files)-1)
     valid = set(sorted(files, key=digest)[:n])
     return [f for f in files if f not in valid],[f for f in files if f in valid]
