@@ -11,7 +11,7 @@ from cyclegan_fastai.run.experiment import recipe_dls
 from cyclegan_fastai.run import figures
 from cyclegan_fastai.run.bench import bench_rates
 from cyclegan_fastai.run.figures import bench_figures, step_flops
-from cyclegan_fastai.run.recipe import PAPER, SMALL, faster
+from cyclegan_fastai.run.recipe import PAPER, SMALL, changed, faster
 from cyclegan_fastai.data.seasons import seasons
 
 try: has_upit = importlib.metadata.version('upit')==UPIT
@@ -54,6 +54,23 @@ def test_quality_of_each_side(run):
     assert [o['side'] for o in rows[:5]]==['untranslated', 'colour transfer', Pretrained.name, Ours.name, Plain.name]
     for o in rows[:5]:
         assert set(o['scores'])=={'summer → winter', 'winter → summer'} and all(5 < v['psnr'] < 40 for v in o['scores'].values())
+
+@pytest.mark.parametrize('n', [1, 2, 5, 40, 0, -1])
+def test_epochs_mean_the_same_everywhere(run, monkeypatch, n):
+    "The length of the whole run, whichever the command; a wrong number is refused alike"
+    from cyclegan_fastai.cli import train as cli_train
+    from cyclegan_fastai.run import bench as bench_module, study as study_module
+    class Caught(Exception): pass
+    def catch(recipe, *args, **kwargs): raise Caught(recipe.epochs, recipe.decay_epochs)
+    for o in ('bench_rates','bench_quality'): monkeypatch.setattr(bench_module, o, catch)
+    monkeypatch.setattr(study_module, 'run_study', lambda recipes, *args: catch(recipes['as it is']))
+    monkeypatch.setattr(cli_train, '_beginning', catch)
+    def error(*args): return CliRunner().invoke(app, [*args, '--epochs', str(n), '--device', 'cpu']).exception
+    expected = changed(PAPER, epochs=n) if n>0 else None
+    for args in (['bench','--rates'], ['bench','--quality'], ['study','pretrained'], ['train']):
+        e = error(*args)
+        if n>0: assert e.args==(expected.epochs,expected.decay_epochs), args
+        else: assert '`epochs`' in str(e) and type(e).__name__=='OptionError', args
 
 @pytest.mark.parametrize('args,name', [(['--rounds', 0], '`rounds`'), (['--steps', 0], '`steps`'), (['--bs', 9], '`bs`'), (['--size', 30], '`size`'), (['--only', 'speed,sped'], '`parts`'), (['--rates', '--seeds', 0], '`seeds`'),
     (['--quality', '--seeds', 0], '`seeds`'), (['--device', 'abacus'], '`device`')])

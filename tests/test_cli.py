@@ -11,7 +11,9 @@ from PIL import Image
 from typer.testing import CliRunner
 import cyclegan_fastai
 from cyclegan_fastai.core.checks import OptionError
-from cyclegan_fastai.run.recipe import RECIPES, Recipe
+from cyclegan_fastai.data.files import find_unpaired
+from cyclegan_fastai.game.learner import cyclegan_game
+from cyclegan_fastai.run.recipe import PHOTOS, RECIPES, Recipe, changed
 from cyclegan_fastai.cli.terminal import FLAGS, as_option, recipe_options
 from cyclegan_fastai.cli import main as cli
 from cyclegan_fastai.cli.train import train
@@ -201,6 +203,35 @@ def test_given_settings_arrive_and_no_others():
     assert given('--lr 1 --out x --skip-damaged --fast')==[dict(lr=1., damaged='skip', fast=True), 'x']
     assert CliRunner().invoke(app, ['--epochs', '3']).exit_code==2
 
+def test_results_of_commands_are_no_data(run, tmp_path, model_file):
+    "A folder that `translate` made within the data's is no third domain, whatever its name; one of another origin is named"
+    for domain in ('summer','winter'): shutil.copytree(sample/f'{"trainA" if domain=="summer" else "trainB"}', tmp_path/domain)
+    expected = [*find_unpaired(tmp_path)]
+    for out in ('translated', 'a new domain', 'sub/x'):
+        assert run('translate', 'summer', '--model', model_file, '--to', 'winter', '--out', out)[0]==0
+        assert json.loads((tmp_path/out/'translated.json').read_text()) and list((tmp_path/out).glob('*_winter.*'))
+        assert [*find_unpaired(tmp_path)]==expected and find_unpaired(tmp_path).unused==[]
+    n = len(list(Path('summer').iterdir()))
+    assert f'{2*n} translated' in run('translate', '.', '--model', model_file, '--out', 'once more')[1], 'results are no sources either'
+    assert f'{n} translated' in run('translate', 'translated', '--model', model_file, '--out', 'named')[1], 'unless they are named'
+    space = tmp_path/'space'/'examples'; space.mkdir(parents=True)
+    Image.new('RGB', (8,8)).save(space/'summer.png'); (space.parent/'model.safetensors').touch()
+    page = tmp_path/'page'/'examples'; page.mkdir(parents=True)
+    Image.new('RGB', (8,8)).save(page/'1.jpg'); (page.parent/'ort').mkdir(); (page.parent/'ort'/'ort.js').touch()
+    assert [*find_unpaired(tmp_path)]==expected
+    (tmp_path/'translated'/'translated.json').unlink()                             # as made before there was one
+    code, _, err = run('train', '--data', '.', *small)
+    assert code==2 and re.search(r'move others out of it.* found summer \(\d+ train\), translated \(\d+ train\), winter', err), err
+
+def test_a_folder_with_anything_in_it_is_not_marked(run, tmp_path, model_file):
+    "So photographs never turn into results"
+    (tmp_path/'photos').mkdir()
+    Image.new('RGB', (32,32)).save('photos/a.png')
+    for out in ('.', 'photos/in'):
+        if out!='.': Path(out).mkdir(); Path(out, 'notes.txt').touch()
+        assert run('translate', 'photos/a.png', '--model', model_file, '--out', out)[0]==0
+        assert not Path(out, 'translated.json').exists()
+
 @pytest.mark.parametrize('o,text', [(('size', 64), '--size 64'), (('decay_epochs', 3), '--decay-epochs 3'), (('lr', 2e-4), '--lr 0.0002'), (('n', 4), '-n 4'),
                                     (('fast', True), '--fast'), (('rounds', 1), '--rounds 1'), (('damaged', 'skip'), '--skip-damaged')])
 def test_arguments_as_options(o, text): assert as_option(*o)==text
@@ -211,6 +242,24 @@ def test_an_error_names_the_option(run):
     assert 'such as `--dropout 0.5`' in run('train', '--dropout', 1)[2]
     with pytest.raises(OptionError, match='pass `size=64` or 68') as e: Recipe(size=66)
     assert pickle.loads(pickle.dumps(e.value)).worded(as_option)==e.value.worded(as_option)
+
+@pytest.mark.parametrize('args,said', [
+    ('--up resize', "`up` is for `generator` 'resnet', got 'residual': pass `--up transposed`, or 'resnet'"),
+    ('--dropout .5', "`dropout` is for `generator` 'resnet', got 'residual': pass `--dropout 0`, or 'resnet'"),
+    ('--first-size 32 --epochs 1', '`first_size` is the size until the learning rate falls, and needs `epochs` and `decay_epochs` of at least 1: pass `--first-size 0`')])
+def test_settings_without_effect_are_refused(run, args, said):
+    "On the command line and in Python, where a network is made without a recipe"
+    assert said in run('train', *args.split())[2]
+    for o in (dict(up='resize'), dict(dropout=.5)):
+        for f in (cyclegan_game, Recipe):
+            with pytest.raises(OptionError, match=f'`{[*o][0]}` is for `generator`'): f(generator='residual', **o)
+    cyclegan_game(1, 4, generator='residual')
+
+@pytest.mark.parametrize('epochs', [dict(epochs=1), dict(epochs=3, decay_epochs=0), dict(epochs=0, decay_epochs=2)])
+def test_a_rate_that_never_falls_leaves_no_smaller_size(epochs):
+    "A run of `photos` for one epoch was one of 64 pixels, and its model said 128"
+    assert changed(PHOTOS, **epochs).first_size==0 and changed(PHOTOS, epochs=2).first_size==64
+    with pytest.raises(OptionError, match='pass `first_size=0`'): changed(PHOTOS, first_size=64, **epochs)
 
 @pytest.mark.parametrize('args,status', [(['train', '--help'], 0), (['train', '--size', '3'], 2), (['train', '--sice', '3'], 2)])
 def test_help_and_mistakes_load_no_torch(args, status, tmp_path):

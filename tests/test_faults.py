@@ -35,6 +35,30 @@ def test_images_whose_names_are_no_text(recipe, tmp_path):
     odd.unlink()
     with pytest.raises(ValueError, match='1 missing'): same_images(tmp_path, find_unpaired(data))
 
+def test_accents_in_one_piece_or_in_two_are_the_same_images(tmp_path):
+    "A folder copied from a Mac: the same images in the same order, for its runs too, whenever their list was written"
+    import unicodedata
+    from PIL import Image
+    from cyclegan_fastai.data.files import find_unpaired
+    from cyclegan_fastai.run.checkpoints import keep_images, same_images
+    names = ['e.png', 'é.png', 'f.png', 'ü/z.png', 'z.png']
+    for form in ('NFC','NFD'):
+        for i,name in enumerate(names):
+            for domain in ('été','hiver'):
+                file = tmp_path/form/unicodedata.normalize(form, f'{domain}/{name}')
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.new('RGB', (4,4), (i,0,0)).save(file)
+    linux,mac = (find_unpaired(tmp_path/o, .4) for o in ('NFC','NFD'))
+    assert linux.domains==mac.domains==('hiver','été')
+    assert [o[:2] for o in linux]==[o[:2] for o in mac]
+    assert [o[2].read_bytes() for o in linux]==[o[2].read_bytes() for o in mac]
+    for a,b in ((linux,mac), (mac,linux)):
+        keep_images(tmp_path, a)
+        same_images(tmp_path, b)
+    rows = [[*k, f.relative_to(tmp_path/'NFD').as_posix(), f.stat().st_size] for *k,f in mac]
+    (tmp_path/'images.json').write_text(json.dumps(rows))                          # as a Mac wrote it before
+    same_images(tmp_path, linux)
+
 def digest(x, h=None):
     "A hash of nested state, whatever the identities and the order of writing"
     top,h = h is None,h or hashlib.sha256()

@@ -36,9 +36,10 @@ def done(two, tmp_path_factory):
 @pytest.mark.parametrize('name', RECIPES)
 def test_every_recipe_trains_on_a_handful(name, handful, tmp_path):
     "At its size, with its depth, batch and augmentation; on narrow networks"
-    r = replace(RECIPES[name], data=str(handful), epochs=1, decay_epochs=0, width=2, bs=min(RECIPES[name].bs, 4))
+    r = RECIPES[name]
+    r = replace(r, data=str(handful), epochs=1, decay_epochs=int(r.first_size>0), width=2, bs=min(r.bs, 4))
     res = run_experiment(r, tmp_path/'run', device='cpu', cbs=Callback())
-    assert len(res['history'])==1 and np.isfinite(res['history'][0]['valid_cycle_a'])
+    assert len(res['history'])==1+r.decay_epochs and np.isfinite(res['history'][0]['valid_cycle_a'])
     assert Image.open(tmp_path/'run'/'sample_grid.png').height > 3*r.size and (tmp_path/'run'/'model.safetensors').exists()
 
 def test_data_by_a_path(handful):

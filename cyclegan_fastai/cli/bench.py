@@ -7,7 +7,6 @@ __all__ = ['bench_app', 'bench', 'study']
 
 # %% ../../nbs/cli/03_bench.ipynb #101ecd11
 from contextlib import ExitStack,closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated,Optional
 
@@ -45,12 +44,12 @@ def bench(
     """
     from cyclegan_fastai.run.bench import bench_quality,bench_rates,speed_recipe
     from cyclegan_fastai.run.figures import bench_figures
-    changes = dict(settings, epochs=epochs-epochs//2, decay_epochs=epochs//2)
+    changes = dict(settings, epochs=epochs)
     smallest = dict(bs=1, lr=PAPER.lr, ema=0.) | changes
     parts = None if only is None else tuple(only.split(','))
     with only_json(as_json):
         if quality: res = bench_quality(changed(SMALL, **changes), seeds, device, True)
-        elif rates: res = bench_rates(replace(SMALL, **smallest), seeds=seeds, device=device, progress=True)
+        elif rates: res = bench_rates(changed(SMALL, **smallest), seeds=seeds, device=device, progress=True)
         else: res = bench_figures(changed(speed_recipe(device), **changes), parts, device, rounds, steps, True)
     if as_json: return print_json(res)
     print_table(_quality_rows(res) if quality else [*map(_rate_row, res['rows'])] if rates else _figure_rows(res))

@@ -32,6 +32,8 @@ def translate(
         help='Pixels of the shorter side of the results; as large as the images if left out')] = None,
     out: Annotated[Path, typer.Option(help='Folder for the results')] = Path('translated'),
     overwrite: Annotated[bool, typer.Option('--overwrite', help='Make results again that would be skipped')] = False,
+    strip: Annotated[bool, typer.Option('--strip',
+        help='Leave dates, positions, georeferences and other metadata out of the results')] = False,
     value_range: ValueRange = '',
     device: Device = None,
     trust: Trust = False,
@@ -39,16 +41,17 @@ def translate(
 ):
     """Translate images, folders of images, and videos with a trained model.
 
-    Results keep the names, kinds and folders of their sources. A result that exists at this size and by this model is
-    skipped, so after an interruption the same command goes on. A result of another model or size is replaced.
+    Results keep the names, kinds, folders and metadata of their sources. A result that exists at this size and by this
+    model is skipped, so after an interruption the same command goes on. A result of another model or size is replaced.
     A file that can't be read is reported at the end and stops nothing; the exit status is then 1.
     """
-    from cyclegan_fastai.use.batch import find_images,translate_files
+    from cyclegan_fastai.use.batch import find_images,mark_results,translate_files
     from cyclegan_fastai.use.translator import Translator,model_files
     t = Translator.load(run, device, trust, **(dict(value_range=value_range) if value_range else {}))
     jobs = find_images(images, out, t.target(to))
+    mark_results(out)
     bars = progress_bars()
-    todo = translate_files(t, jobs, to, size, overwrite, model_files(run), bars.inner)
+    todo = translate_files(t, jobs, to, size, overwrite, model_files(run), bars.inner, strip)
     with only_json(as_json),bars: rows = list(bars.track(todo, total=len(jobs), description='images'))
     print_table(rows, True) if as_json else _report(rows, t, out)
     if any(o['status']=='failed' for o in rows): raise typer.Exit(1)

@@ -4,7 +4,7 @@
 
 # %% ../../nbs/core/02_photo.ipynb #b881b030
 from __future__ import annotations
-import os
+import os,unicodedata
 from pathlib import Path
 from warnings import warn
 
@@ -15,9 +15,9 @@ try: import pillow_heif.HeifImagePlugin          # makes Pillow open HEIC files 
 except ImportError: pass
 
 # %% auto #0
-__all__ = ['DamagedImage', 'NoImage', 'TooManyPixels', 'image_kinds', 'open_photo', 'left_out', 'value_extrema', 'to_rgb',
-           'split_alpha', 'measured_range', 'odd_range', 'as_photo', 'like', 'scaled', 'image_endings', 'files_below',
-           'first_five', 'passed_over']
+__all__ = ['RESULTS', 'DamagedImage', 'NoImage', 'TooManyPixels', 'image_kinds', 'open_photo', 'left_out', 'value_extrema',
+           'to_rgb', 'split_alpha', 'measured_range', 'odd_range', 'as_photo', 'like', 'scaled', 'image_endings', 'nfc',
+           'files_below', 'first_five', 'passed_over']
 
 # %% ../../nbs/core/02_photo.ipynb #2564a5f7
 class DamagedImage(OptionError): "Image file that can't be decoded or isn't allowed; the message names it"
@@ -209,13 +209,23 @@ def image_endings()->set: # Such as '.jpg'
     kinds = image_kinds()
     return {k for k,v in Image.registered_extensions().items() if v in kinds} | {'.heic','.heif','.hif'}
 
+# %% ../../nbs/core/02_photo.ipynb #6a2c0425
+def nfc(
+    name, # Of a file or folder, or its path
+)->str:
+    "A name in the form in which é is one character"
+    return unicodedata.normalize('NFC', str(name))
+
 # %% ../../nbs/core/02_photo.ipynb #3353bac7
+RESULTS = ( # Files by which folders of results are known: of a run, a study, translations, a Space, a page
+    'recipe.json', 'study.json', 'translated.json', 'model.safetensors', 'ort/ort.js')
+
 def files_below(
     folder:Path|str, # Searched with all its subfolders
     without=(), # Folders to leave out
-)->list: # Paths, sorted
-    "All files below `folder`, but no hidden ones, none of runs and studies, and each linked folder once"
-    def is_ours(path): return any(os.path.exists(os.path.join(path, o)) for o in ('recipe.json','study.json'))
+)->list: # Paths, sorted by their parts, see `nfc`
+    "All files below `folder`, but no hidden ones, none of `RESULTS`, and each linked folder once"
+    def is_ours(path): return any(os.path.exists(os.path.join(path, o)) for o in RESULTS)
     found,seen = [],{os.path.realpath(o) for o in (folder,*without)}
     for at,folders,names in os.walk(folder, followlinks=True):
         below,folders[:] = sorted(o for o in folders if o[0]!='.'),[]   # `os.walk` searches what `folders` then holds
@@ -224,7 +234,7 @@ def files_below(
             if real not in seen and not is_ours(real): folders.append(o)
             seen.add(real)
         found += [Path(at)/o for o in names if o[0]!='.']
-    return sorted(found)
+    return sorted(found, key=lambda o: (nfc(o).split(os.sep), o))
 
 def first_five(
     texts, # Anything; shown by `str`

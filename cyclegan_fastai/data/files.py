@@ -4,7 +4,7 @@
 
 # %% ../../nbs/data/00_files.ipynb #e2b9b9d5
 from __future__ import annotations
-import hashlib,re,typing,unicodedata
+import hashlib,re,typing
 from collections import Counter
 from dataclasses import dataclass,field
 
@@ -44,12 +44,12 @@ _SPLIT = re.compile(rf'(?i:({"|".join(_SPLITS)}))(?:[ _-]?([AB]))?')
 
 def _place(parts, domain=''):
     "Split, domain and name of a file: of the folders in the `parts` of its path, the outermost that says it counts"
-    split,rest = '',[]
-    for o in parts[:-1]:
+    split,rest,(*folders,file) = '',[],map(nfc, parts)
+    for o in folders:
         if m := _SPLIT.fullmatch(o): split,domain = split or _SPLITS[m[1].lower()],domain or m[2] or ''
         elif not domain: domain = o
         else: rest.append(o)
-    return split or 'train',domain,'/'.join([*rest, parts[-1]])
+    return split or 'train',domain,'/'.join([*rest, file])
 
 def _by_place(folder, domain=''):
     "Files below `folder`: domain → split, or 'other' if they aren't images → file → name within both"
@@ -102,12 +102,10 @@ def _split(names, valid_pct, seed):
     "Training and validation part of the files `names`, by digests of `seed` and name; a single file is in both"
     files = list(names)
     if len(files)<2: return files,files
-    def digest(f):
-        name = unicodedata.normalize('NFC', names[f])    # a Mac may store é as two characters
-        return hashlib.sha256(f'{seed} {name}'.encode(errors='surrogateescape')).digest()
+    def digest(f): return hashlib.sha256(f'{seed} {names[f]}'.encode(errors='surrogateescape')).digest()
     n = min(max(1, round(valid_pct*len(files))), len(files)-1)
     valid = set(sorted(files, key=digest)[:n])
-    return [f for f in files if f not in valid],sorted(valid)
+    return [f for f in files if f not in valid],[f for f in files if f in valid]
 
 def _domain_files(found, valid_pct, seed, tests):
     "Training and validation images of one domain, and the rest; `tests` come before those that were found"
@@ -187,7 +185,7 @@ def find_unpaired(
     full = sorted(o for o in found if o and 'train' in found[o])
     domains = ('A','B') if {'A','B'} <= {*full} else tuple(full)
     if len(domains)!=2: raise ValueError(f"`{path}` has no layout that is understood: it must hold images of exactly "
-        "two domains to train on, in `trainA` and `trainB` or in two folders of other names (for folders elsewhere "
+        "two domains to train on, in `trainA` and `trainB` or in two folders of other names (move others out of it, or "
         f"use `from_folders(a, b)`); found {_say_found(found)}")
     others = [f for d in found.keys()-domains for k in found[d].keys()-{'truth','other'} for f in found[d][k]]
     return _unpaired(*(found[o] for o in domains), domains, valid_pct, seed, others=sorted(others))

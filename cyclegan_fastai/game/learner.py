@@ -5,7 +5,7 @@
 # %% ../../nbs/game/08_learner.ipynb #e2b9b9d5
 from __future__ import annotations
 from fastai.vision.all import *
-from ..core.checks import check_choice,check_whole
+from ..core.checks import OptionError,check_choice,check_whole
 from ..core.photo import as_photo,to_rgb
 from ..data.show import show_play
 from ..nets.imagenet import IMAGENET
@@ -23,10 +23,11 @@ __all__ = ['PRETRAINED', 'cyclegan_game', 'check_images', 'CycleGANLearner', 'cy
 # %% ../../nbs/game/08_learner.ipynb #a7c1413f
 def _generator(kind, n_blocks, nf, norm, dropout, up):
     check_choice('generator', kind, ('resnet','residual'))
-    if dropout and kind=='residual': raise ValueError("`dropout` is for `generator='resnet'`: 'residual' has none; "
-        "leave one of the two out")
-    if kind=='residual': return ResidualUNet(n_blocks, nf, norm=norm)
-    return resnet_generator(n_blocks, nf, norm=norm, dropout=dropout, up=up)
+    if kind=='resnet': return resnet_generator(n_blocks, nf, norm=norm, dropout=dropout, up=up)
+    for k,v,only in (('dropout',dropout,0.), ('up',up,'transposed')):
+        if v!=only: raise OptionError(
+            f"`{k}` is for `generator` 'resnet', got {kind!r}", k, only, ": pass {}, or 'resnet'")
+    return ResidualUNet(n_blocks, nf, norm=norm)
 
 def _critic(kind, nf, norm, augmented):
     check_choice('critic', kind, ('patch',*IMAGENET))

@@ -16,7 +16,7 @@ from ..game.gamelearner import CountEpochs,DamagedFile
 from ..game.learner import *
 from ..data.download import DATASETS
 from ..data.files import UnpairedFiles
-from ..core.photo import first_five
+from ..core.photo import first_five,nfc
 from .recipe import *
 from ..measure.yardstick import yardstick
 
@@ -129,7 +129,7 @@ def _listed(files):
     "Split, domain, and place below the folder of all, of each image → bytes"
     files = [(split, k, Path(f).resolve()) for split,k,f in files]
     root = os.path.commonpath([f.parent for *_,f in files])
-    return {(split, k, f.relative_to(root).as_posix()): f.stat().st_size for split,k,f in files}
+    return {(split, k, nfc(f.relative_to(root).as_posix())): f.stat().st_size for split,k,f in files}
 
 def keep_images(
     out:Path, # The run's folder
@@ -144,7 +144,7 @@ def same_images(
 ):
     "Raise `ValueError` unless a run goes on with the images that it began with"
     rows,now = json.loads((out/'images.json').read_text(encoding='utf-8')),_listed(files)
-    kept = {tuple(k): n for *k,n in rows}
+    kept = {(split, k, nfc(place)): n for split,k,place,n in rows}
     changes = dict(more=now.keys()-kept.keys(), missing=kept.keys()-now.keys(),
         changed={k for k in kept.keys()&now.keys() if kept[k]!=now[k]})
     def places(keys): return first_five(f'`{o[-1]}`' for o in sorted(keys))

@@ -63,10 +63,13 @@ class Recipe:
         for o in fields(self): o.metadata['check'](o.name, getattr(self, o.name))
         self.data = os.fspath(self.data)
         if self.first_size: check_multiple('first_size', self.first_size, 4, 24, self.size)
-        if self.dropout and self.generator=='residual': raise OptionError(
-            "`dropout` is for `generator` 'resnet': 'residual' has none; leave one of the two out", 'dropout')
+        for k,v in dict(dropout=0., up='transposed').items():
+            if self.generator!='resnet' and getattr(self, k)!=v: raise OptionError(
+                f"`{k}` is for `generator` 'resnet', got {self.generator!r}", k, v, ": pass {}, or 'resnet'")
         if not self.epochs+self.decay_epochs: raise OptionError(
             "`epochs` and `decay_epochs` are both 0: there is nothing to train", 'epochs')
+        if self.first_size and not (self.epochs and self.decay_epochs): raise OptionError("`first_size` is the size "
+            "until the learning rate falls, and needs `epochs` and `decay_epochs` of at least 1", 'first_size', 0)
 
 # %% ../../nbs/run/00_recipe.ipynb #c99a99c0
 def game_args(
@@ -132,9 +135,9 @@ def changed(
     if 'epochs' in settings and 'decay_epochs' not in settings:
         n = check_whole('epochs', settings['epochs'], 0, 10**6)
         settings |= dict(epochs=n-n//2, decay_epochs=n//2)
-    size = settings.get('size', recipe.size)
-    if 'first_size' not in settings and isinstance(size, int) and size<=recipe.first_size: settings['first_size'] = 0
-    return replace(recipe, **settings)
+    size,*parts = (settings.get(k, getattr(recipe, k)) for k in ('size','epochs','decay_epochs'))
+    no_first = isinstance(size, int) and size<=recipe.first_size or not all(parts)
+    return replace(recipe, **(dict(first_size=0) if no_first else {}) | settings)
 
 # %% ../../nbs/run/00_recipe.ipynb #fc31c57d
 def _changes(base, changes): return {'as it is': base, **{k: replace(base, **v) for k,v in changes.items()}}

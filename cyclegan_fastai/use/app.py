@@ -100,10 +100,10 @@ def translations(
     "Translate an uploaded picture, there and back"
     im,to = open_upload(path, max_mb, max_pixels, size),t.directions[way]
     if value_extrema(im): im = to_rgb(im, t.value_range)
-    fake = t(im, to, size, progress)
+    fake = t(im, to, size, progress, strip=True)
     real = im if im.size==fake.size else to_rgb(im).resize(fake.size)
     yield real,fake,None
-    if len(t.engines)==2: yield real,fake,t(fake, next(o for o in t.domains if o!=to))
+    if len(t.engines)==2: yield real,fake,t(fake, next(o for o in t.domains if o!=to), strip=True)
 
 # %% ../../nbs/use/08_app.ipynb #bdfee728
 def _gradio():

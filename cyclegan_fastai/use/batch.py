@@ -12,13 +12,14 @@ from warnings import warn
 
 from PIL import Image
 from ..core.checks import check_path
-from ..core.disk import whole_file
+from ..core.disk import whole_file,write_json
+from ..core.metadata import read_metadata,save_photo
 from ..core.photo import files_below,image_endings,passed_over
 from .translator import Translator
 from .video import VIDEO,is_moving,translate_video
 
 # %% auto #0
-__all__ = ['ENDINGS', 'SAVING', 'result_name', 'Job', 'find_images', 'is_done', 'translate_files']
+__all__ = ['ENDINGS', 'SAVING', 'result_name', 'Job', 'find_images', 'mark_results', 'is_done', 'translate_files']
 
 # %% ../../nbs/use/04_batch.ipynb #17f51fc1
 ENDINGS = dict( # Format of a result → its endings
@@ -116,6 +117,15 @@ def find_images(
     made = {os.path.realpath(o) for o in jobs}
     return [o for o in jobs.values() if os.path.realpath(o.source) not in made]
 
+# %% ../../nbs/use/04_batch.ipynb #5293543e
+def mark_results(
+    out:Path, # Folder for results
+):
+    "Write `translated.json` into a folder that is new or empty"
+    if out.exists() and any(out.iterdir()): return
+    note = 'Results of `cyclegan-fastai translate`: because of this file, they are not taken for training data'
+    write_json(dict(note=note), out/'translated.json')
+
 # %% ../../nbs/use/04_batch.ipynb #35ca1964
 def _side(path):
     with Image.open(path) as im: return min(im.size)
@@ -124,22 +134,24 @@ def is_done(
     job:Job, # See `find_images`
     size:int|None=None, # Pixels of the shorter side of the result; by default those of the source
     newer_than:Iterable[str|Path]=(), # Further files that are older than a valid result: those of the model
+    strip:bool=False, # Whether a valid result is without metadata
 )->bool:
     "Whether there is a valid result already"
     try:
         if not job.source.is_file(): return False
         made = job.result.stat().st_mtime_ns
         if any(Path(o).stat().st_mtime_ns>=made for o in (job.source,*newer_than)): return False
-        return job.moves or _side(job.result)==(size or _side(job.source))
+        if job.moves: return True
+        return _side(job.result)==(size or _side(job.source)) and not (strip and read_metadata(job.result))
     except Exception: return False                                                      # the translation will say why
 
 # %% ../../nbs/use/04_batch.ipynb #0c6b940f
-def _translate(t, job, to, size, progress):
+def _translate(t, job, to, size, progress, strip):
     "Translate a file; return what is known of a video"
     if job.moves: return translate_video(t, job.source, job.result, to, size, progress=progress)
-    im = t(job.source, to, size, progress)
+    im = t(job.source, to, size, progress, strip)
     kind = _by_ending(job.result)
-    with whole_file(job.result) as part: im.save(part, kind, icc_profile=im.info.get('icc_profile'), **SAVING[kind])
+    with whole_file(job.result) as part: save_photo(im, part, kind, **SAVING[kind])
 
 def translate_files(
     t:Translator, # Translator of one direction or both
@@ -149,14 +161,15 @@ def translate_files(
     overwrite:bool=False, # Whether to translate files that have a valid result
     newer_than:Iterable[str|Path]=(), # See `is_done`
     progress:Callable=iter, # Wraps the tiles of a large photograph, or the frames of a video
+    strip:bool=False, # Whether to leave out dates, positions and other metadata of images, see `read_metadata`
 )->Iterator[dict]: # source, result, status (done, skipped, failed), problem, seconds, video (see `translate_video`)
     "Translate files one after another"
-    t([], to, size)                                                                     # check `to` and `size`
+    t([], to, size, strip=strip)                                                        # check the arguments
     def row(job):
         start,status,problem,video = time.perf_counter(),'skipped','',None
         try:
-            todo = overwrite or not is_done(job, size, newer_than)
-            if todo: video,status = _translate(t, job, to, size, progress),'done'
+            todo = overwrite or not is_done(job, size, newer_than, strip)
+            if todo: video,status = _translate(t, job, to, size, progress, strip),'done'
         except Exception as e: status,problem = 'failed',str(e) or type(e).__name__
         seconds = round(time.perf_counter()-start, 3)
         return dict(source=job.source, result=job.result, status=status, problem=problem, seconds=seconds, video=video)

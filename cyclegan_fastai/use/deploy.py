@@ -67,7 +67,7 @@ def handler(event, context=None): return service(event)
 '''
 
 # Parts of this package that the function needs
-MODULES = ('__init__.py', *(f'core/{o}.py' for o in ('__init__','checks','disk','photo','device')),
+MODULES = ('__init__.py', *(f'core/{o}.py' for o in ('__init__','checks','disk','photo','device','metadata')),
     *(f'use/{o}.py' for o in ('__init__','tiles','engines','translator','serverless')))
 
 def _readme(t):

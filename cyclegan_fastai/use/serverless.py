@@ -179,7 +179,7 @@ def translate_body(
         f"`to` must be {' or '.join(map(repr, choices))}, got {_shown(to)}")
     im = open_body(data)
     size = check_size(im, size, most)
-    res = answer(200, encode(t(im, to, size), format), f'image/{format}')
+    res = answer(200, encode(t(im, to, size, strip=True), format), f'image/{format}')
     if len(res['body'])<=PAYLOAD-2000: return res
     raise Refused(413, 'the result has more than the 6 MB that Lambda carries: ask for `format=webp` or less `size`')
 

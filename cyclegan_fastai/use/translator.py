@@ -14,6 +14,7 @@ from PIL import Image
 from ..core.checks import *
 from ..core.device import check_device,need
 from ..core.disk import whole_file
+from ..core.metadata import read_metadata
 from ..core.photo import *
 from .engines import Directions,OnnxEngine,TorchEngine
 from .tiles import translate_pixels
@@ -24,16 +25,15 @@ __all__ = ['MOST', 'FORMAT', 'Translator', 'pretrained_models', 'model_files', '
 # %% ../../nbs/use/02_translator.ipynb #b2cc8124
 MOST = 2*Image.MAX_IMAGE_PIXELS # Pixels of the largest result; Pillow doesn't open larger images either
 
-def _scale(im, size): return im.resize(scaled(im.size, size), Image.Resampling.BILINEAR) if size else im
-
-def _translate_one(t, engine, image, size, progress):
+def _translate_one(t, engine, image, size, progress, strip):
     "Translate one image"
     im = as_photo(image)
     if size and (n := math.prod(scaled(im.size, size)))>MOST: raise ValueError(f"`size` {size} makes a result of "
         f"{n/1e6:,.0f} megapixels, and {MOST/1e6:,.0f} are the most: pass a smaller `size`")
-    rgb,alpha = (o and _scale(o, size) for o in split_alpha(im, t.value_range))
+    rgb,alpha = (o and o.resize(scaled(o.size, size), Image.BILINEAR) for o in split_alpha(im, t.value_range))
     res = Image.fromarray(translate_pixels(engine, np.array(rgb)[None], t.whole, t.tile, progress)[0])
     if alpha: res.putalpha(alpha)
+    if not strip: res.info |= read_metadata(image, (res.width/im.width, res.height/im.height))
     if im.mode in ('RGB','RGBA') and 'icc_profile' in im.info: res.info['icc_profile'] = im.info['icc_profile']
     return like(res, image)
 
@@ -46,9 +46,9 @@ def _stack(xs):
 
 def _translate_batch(t, engine, images):
     "Translate images of one size"
-    x = np.stack([np.array(to_rgb(as_photo(o), t.value_range)) for o in images])
-    ys = translate_pixels(engine, x, t.whole, t.tile)
-    return _stack([like(Image.fromarray(y), o) for y,o in zip(ys, images)])
+    x = [np.array(to_rgb(as_photo(o), t.value_range)) for o in images]
+    ys = zip(translate_pixels(engine, np.stack(x), t.whole, t.tile), images)
+    return _stack([like(Image.fromarray(y), o) for y,o in ys])
 
 # %% ../../nbs/use/02_translator.ipynb #91319df1
 def _check_limits(size, about, whole, tile):
@@ -80,13 +80,13 @@ class Translator(Directions):
         to:str|None=None, # Domain to translate to; by default the second, or the only one
         size:int|None=None, # Pixels of the shorter side of the result and in the network; by default those of `image`
         progress:Callable=iter, # Wraps the list of tiles of a large image, to show a bar
+        strip:bool=False, # Whether to leave out dates, position and other metadata, see `read_metadata`
     ): # PIL image for a path or an image; an array or tensor for one, with its layout and type of numbers
         "Translate one image, or several"
         engine = self.engine(to)
-        if size is not None and (not isinstance(size, int) or size<4): raise ValueError(
-            f"`size` must be an integer of at least 4, got {size!r}")
-        if isinstance(image, (list,tuple)): return [self(o, to, size, progress) for o in image]
-        if getattr(image, 'ndim', 0)!=4: return _translate_one(self, engine, image, size, progress)
+        if size is not None: check_whole('size', size, 4)
+        if isinstance(image, (list,tuple)): return [self(o, to, size, progress, strip) for o in image]
+        if getattr(image, 'ndim', 0)!=4: return _translate_one(self, engine, image, size, progress, strip)
         if not len(image): raise ValueError("`image` is an empty batch: pass one image at least")
         return _stack([self(o, to, size, progress) for o in image]) if size else _translate_batch(self, engine, image)
 
@@ -122,9 +122,8 @@ def pretrained_models()->dict: # Name → folder
 
 def _in_folder(path):
     "Files of the model in a folder"
-    for kind in ('model.safetensors','*.onnx','model.pkl'):
-        if found := sorted(filter(Path.is_file, path.glob(kind))): return found
-    return []
+    kinds = (path.glob(o) for o in ('model.safetensors','*.onnx','model.pkl'))
+    return next(filter(None, (sorted(filter(Path.is_file, o)) for o in kinds)), [])
 
 # %% ../../nbs/use/02_translator.ipynb #9bb4fef3
 def _no_model(path, unfinished, known):
@@ -159,9 +158,8 @@ def describe(
     **more # Further entries
 )->str: # JSON, for `read_info`
     "Describe a model in JSON"
-    radius = next(iter(t.engines.values())).radius
-    info = dict(format=FORMAT, domains=t.domains, size=t.size, radius=radius, about=t.about, value_range=t.value_range)
-    return json.dumps(info|more, ensure_ascii=False)
+    about = dict(format=FORMAT, radius=next(iter(t.engines.values())).radius, **{k: getattr(t, k) for k in _KNOWN})
+    return json.dumps(about|more, ensure_ascii=False)
 
 def read_info(
     text:str|None, # JSON, as written by `describe`
@@ -175,10 +173,10 @@ def read_info(
         check_domains(info['domains'])
         for o in ('format','radius'): check_whole(o, info[o], 0)
         if info['size'] is not None: check_whole('size', info['size'])
-        check_range('value_range', info['value_range'])
-        ok = isinstance(info['about'], dict)
-    except (ValueError, TypeError, KeyError, RecursionError): ok = False
-    if not ok: raise ValueError(f"`{path}` is damaged: its description of the model can't be read: {_AGAIN}")
+        info['value_range'] = check_range('value_range', info['value_range'])
+        if not isinstance(info['about'], dict): raise TypeError
+    except (ValueError, TypeError, KeyError, RecursionError): raise ValueError(
+        f"`{path}` is damaged: its description of the model can't be read: {_AGAIN}") from None
     if info['format']>FORMAT: raise ValueError(f"`{path}` was written by a newer cyclegan_fastai: update the package")
     return info
 
