@@ -5,124 +5,45 @@
 # %% ../../nbs/core/05_metadata.ipynb #6a9d33ec
 from __future__ import annotations
 import re,struct
-from io import BytesIO
+from contextlib import nullcontext
 from pathlib import Path
 from warnings import warn
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from PIL.TiffImagePlugin import IFDRational,ImageFileDirectory_v2
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from .photo import image_kinds
 
 # %% auto #0
 __all__ = ['read_metadata', 'save_photo']
 
 # %% ../../nbs/core/05_metadata.ipynb #1d4bbf69
-_EXIF,_GPS = 34665,34853                                 # Tags that point to further directories
+_ABOUT = 270,271,272,305,306,315,316,33432               # Description, camera, program, date, author, host, copyright
+_SUBS = 34665,34853                                      # Tags of the directories of settings and of the position
+_GONE = 40962,40963,40965,37500                          # Width, height, a pointer, notes of the camera's maker
+_PLACE = 33550,33922,34264,34735,34736,34737             # Tags of GeoTIFF
+_BASELINE = 532                                          # TIFF tags up to here say how pixels are stored
+_STORED = re.compile(r'\s*(\{"(shape|axes)"|ImageJ=|(<\?xml.*?)?<OME\b)', re.DOTALL) # So does such a description
 
-def _read(f):
-    "The main directory of a TIFF or of EXIF, and those that it points to"
-    f.seek(0)
-    head = f.read(8)
-    if 43 in head[2:4]: head += f.read(8)                # BigTIFF
-    def directory(at, tag=None):
-        res = ImageFileDirectory_v2(head, group=tag)
-        f.seek(at)
-        res.load(f)
-        return res
-    main = directory(ImageFileDirectory_v2(head).next)
-    return main,{k: directory(main[k], k) for k in (_EXIF,_GPS) if k in main}
+def _about(tags): return {k: v.encode('latin-1') if isinstance(v := tags[k], str) else v for k in _ABOUT if k in tags}
 
-def _copy(old, tags, prefix=None):
-    "A directory of those `tags` of `old` that are there, with their types and their texts byte for byte"
-    res = ImageFileDirectory_v2(prefix=prefix or old.prefix, group=old.group)
-    for k in set(tags) & {*old}:
-        v,res.tagtype[k] = old[k],old.tagtype[k]
-        res[k] = v.encode('latin-1') if isinstance(v, str) else v
-    return res
-
-# %% ../../nbs/core/05_metadata.ipynb #2a728910
-def _pack(main, subs, at):
-    "Bytes of directories that will stand at position `at` of a file"
-    for k in subs: main.tagtype[k],main[k] = 4,0         # 4: whole numbers of 32 bits
-    end,body = at+len(main.tobytes(at)),b''
-    for k,o in subs.items():
-        main[k] = end+len(body)
-        body += o.tobytes(main[k])
-    return main.tobytes(at)+body
-
-def _order(prefix): return '<' if prefix==b'II' else '>' # Byte order, for `struct`
-
-def _block(main, subs):
-    "Directories as a block of EXIF"
-    return b'Exif\0\0' + main.prefix + struct.pack(_order(main.prefix)+'HL', 42, 8) + _pack(main, subs, 8)
+def _exif(old):
+    "Bytes of what is still true of EXIF, or None"
+    res,subs = Image.Exif(),((k, old.get_ifd(k)) for k in _SUBS)
+    res.update(_about(old))
+    if _STORED.match(str(old.get(270))): del res[270]
+    for k,sub in subs:
+        if sub := {i: v for i,v in sub.items() if i not in _GONE}: res[k] = sub
+    return res.tobytes() if len(res) else None
 
 # %% ../../nbs/core/05_metadata.ipynb #8ca5f93a
-_SCALE,_TIES,_MATRIX,_KEYS = 33550,33922,34264,34735
-_PLACE = {_SCALE,_TIES,_MATRIX,_KEYS,34736,34737}        # Tags of GeoTIFF
-_POINT = 1025,0,1,2                                      # Among the keys: coordinates are those of centres
-
-def _groups(o, n): return [o[i:i+n] for i in range(0, len(o), n)]
-
-def _fit_place(tags, fx, fy):
-    "Fit a georeference to an image of `fx` times the width and `fy` times the height"
-    half = .5 if _POINT in _groups(tags.get(_KEYS, ()), 4) else 0
-    def moved(x, f): return (x+half)*f-half
-    def row(x, y, z, at): return x/fx, y/fy, z, at+half*(x*(1/fx-1)+y*(1/fy-1))
-    if o := tags.get(_SCALE): tags[_SCALE] = (o[0]/fx, o[1]/fy, *o[2:])
-    if o := tags.get(_TIES): tags[_TIES] = sum(((moved(x, fx),moved(y, fy),*on) for x,y,*on in _groups(o, 6)), ())
-    if o := tags.get(_MATRIX): tags[_MATRIX] = sum((row(*r) for r in _groups(o, 4)), ())
-
-def _place(old, scale):
-    "Block of the georeference in the main directory `old`, or None"
-    res = _copy(old, _PLACE, b'II')
-    if not res: return
-    if old.get(274, 1)==1: _fit_place(res, *scale)
-    else: return warn("A georeference (GeoTIFF) of an image that isn't stored upright is left out of the result")
-    return _block(res, {})
-
-# %% ../../nbs/core/05_metadata.ipynb #ed3b875a
-_ABOUT = {269,270,271,272,282,283,285,296,305,306,315,316,18246,18249,33432,*range(40091,40096)}
-_KNOWN = _ABOUT | _PLACE | {_EXIF,_GPS,700,34377,34675} # And XMP, Photoshop's notes, colour profile
-_BASELINE = 532                                          # Tags up to here say how pixels are stored
-_STORED = re.compile(r'\s*(\{"(shape|axes)"|ImageJ=|(<\?xml.*?)?<OME\b)', re.DOTALL) # As a description
-
-def _in_print(x, y, scale, turned):
-    "Horizontal and vertical resolution of a result"
-    if turned: x,y = y,x
-    return x and x*scale[0],y and y*scale[1]
-
-def _main(old, scale):
-    "The tags of a main directory that are true of a result"
-    res,turned = _copy(old, _ABOUT),old.get(274, 1)>4
-    if _STORED.match(old.get(270, '')): del res[270]
-    if not turned and scale==(1,1): return res
-    for k,v in zip((282,283), _in_print(old.get(282), old.get(283), scale, turned)):
-        if v: res[k] = IFDRational(v)
-    return res
-
-def _subs(old):
-    "The same for the directories of EXIF and GPS"
-    gone = {40962,40963,40965}                           # Width, height and a pointer
-    if b'\xff\xd8\xff' in old.get(_EXIF, {}).get(37500, b''): gone.add(37500) # A JPEG in the maker's notes
-    return {k: _copy(o, {*o}-gone) for k,o in old.items()}
-
-# %% ../../nbs/core/05_metadata.ipynb #76be1bbc
-def _tags(f, scale):
-    "Entries of `info` for the tags of EXIF; whether it turns the image by a quarter"
-    main,subs = _read(f)
-    tags = _main(main, scale),_subs(subs)
-    return dict(exif=_block(*tags) if any(tags) else None, geotiff=_place(main, scale)),main.get(274, 1)>4
-
-def _tiff(f):
-    "Entries of `info` for the other tags of a TIFF"
-    main,_ = _read(f)
-    iptc = {33723} if main.tagtype.get(33723) in (1,7) else set() # of bytes; Pillow reads only the first of numbers
-    others = sorted(o for o in {*main}-_KNOWN-iptc if o>_BASELINE)
-    if others: warn("TIFF tags that describe the old pixels, or that only other programs know, are left out of "
-        f"the results: {', '.join(map(str, others))}")
-    xmp = main.get(700)                                  # Pillow has some types of bytes in a tuple
-    return dict(xmp=xmp[0] if isinstance(xmp, tuple) else xmp, photoshop={1028: main[33723]} if iptc else None)
+def _tiff(im, same):
+    "The tags of a TIFF that EXIF doesn't have; `same` says whether the result's pixels are where the image's are"
+    tags = {k: im.tag_v2[k] for k in _PLACE if k in im.tag_v2}
+    others = {o for o in im.tag_v2 if o>_BASELINE}-{*_ABOUT,*_PLACE,*_SUBS,700,34675}   # XMP and a colour profile
+    if others: warn(f"TIFF tags that only other programs know are left out of the results: {sorted(others)}")
+    if tags and not same: warn("A georeference (GeoTIFF) is left out of results that have another size, or are turned")
+    return tags if same else {}
 
 # %% ../../nbs/core/05_metadata.ipynb #a81326b2
 _FALSE = rb'(?:tiff:(?:Orientation|ImageWidth|ImageLength)|exif:Pixel[XY]Dimension|x[am]p:Thumbnails)'
@@ -134,22 +55,18 @@ def _xmp(text):
     return _ATTRIBUTE.sub(b'', _ELEMENT.sub(b'', text.encode() if isinstance(text, str) else text))
 
 # %% ../../nbs/core/05_metadata.ipynb #7438322b
-def _read_all(im, scale):
-    getattr(im, 'text', None)                            # reads a PNG to its end
-    info,turned = im.info,False
-    exif,old = info.get('exif'),info.get('Raw profile type exif') # ImageMagick writes the second
-    if not exif and old: exif = bytes.fromhex(''.join(old.split('\n')[3:]))
-    res = {k: v for k,v in info.items() if isinstance(v, str) and not re.match('Raw profile|XML:|compression', k)}
-    res |= dict(xmp=info.get('xmp') or info.get('XML:com.adobe.xmp'), comment=info.get('comment'))
-    f = im.fp if im.format=='TIFF' else exif and BytesIO(re.sub(rb'^(Exif\0\0)+', b'', exif))
-    if f:
-        tags,turned = _tags(f, scale)
-        res |= tags
-    if im.format=='TIFF': return {**res, **_tiff(f)}
-    if iptc := info.get('photoshop', {}).get(1028): res['photoshop'] = {1028: iptc}
-    dpi = _in_print(*info.get('dpi', (0,0)), scale, turned)
-    if all(0<o<2**16 for o in dpi): res['dpi'] = dpi     # as far as a JPEG can say
-    return res
+def _read(im, scale):
+    texts = {k: v for k,v in (getattr(im, 'text', None) or {}).items() if not re.match('Raw profile|XML:', k)}
+    exif,info = im.getexif(),im.info
+    turn = exif.get(274, 1)
+    dpi = None if im.format=='TIFF' and 282 not in im.tag_v2 else info.get('dpi')   # Pillow says 1 where there is none
+    if dpi: dpi = tuple(o*s for o,s in zip(dpi[::-1] if turn>4 else dpi, scale))
+    if not all(0<o<2**16 for o in dpi or ()): dpi = None # no number that a file can hold
+    xmp = info.get('xmp') or info.get('XML:com.adobe.xmp') or (im.tag_v2.get(700) if im.format=='TIFF' else None)
+    res = dict(exif=_exif(exif), xmp=xmp and _xmp(xmp), dpi=dpi, comment=info.get('comment'))
+    res['photoshop'] = info.get('photoshop', {}).get(1028)
+    if im.format=='TIFF': res['tiff'] = _tiff(im, scale==(1,1) and turn==1)
+    return {k: v for k,v in (texts|res).items() if v}
 
 def read_metadata(
     image, # Path, PIL image, array or tensor; the last two say nothing
@@ -157,82 +74,35 @@ def read_metadata(
 )->dict: # Entries for `Image.info` of the result; `save_photo` writes them
     "Read what an image says besides its pixels and that is true of a translation, too"
     if hasattr(image, 'ndim'): return {}
-    if getattr(image, 'format', None)=='TIFF' and getattr(image, 'filename', ''): image = image.filename
+    is_image = isinstance(image, Image.Image)
     try:
-        if isinstance(image, Image.Image): res = _read_all(image, scale)
-        else:
-            with Image.open(image, formats=image_kinds()) as im: res = _read_all(im, scale)
-        if res.get('xmp'): res['xmp'] = _xmp(res['xmp'])
+        with nullcontext(image) if is_image else Image.open(image, formats=image_kinds()) as im: return _read(im, scale)
     except Exception as e:                               # of any class: metadata is often damaged
-        warn(f"metadata is left out of the results where it can't be read ({e})")
+        warn(f"Metadata that can't be read is left out of the results ({e})")
         return {}
-    return {k: v for k,v in res.items() if v}
 
 # %% ../../nbs/core/05_metadata.ipynb #052f4444
-_HOLDS = dict(JPEG={'EXIF','XMP','IPTC','resolution','comments'}, PNG={'EXIF','XMP','resolution','texts'},
-    WEBP={'EXIF','XMP'}, TIFF={'EXIF','XMP','IPTC','resolution','GeoTIFF tags'})
-_SEGMENT = 65000                                         # Bytes that fit in a part of a JPEG
+_NAMES = dict(exif='EXIF', xmp='XMP', dpi='resolution', comment='a comment', tiff='GeoTIFF tags', photoshop='IPTC')
+_HOLDS = dict(JPEG='exif xmp dpi comment', PNG='exif xmp dpi', WEBP='exif xmp', TIFF='exif xmp dpi tiff')
 
-def _held(info, kind):
-    "What there is to save, by name; a warning names what files of this kind can't hold"
-    texts = {k: v for k,v in info.items() if isinstance(v, str)}
-    iptc = info.get('photoshop', {}).get(1028)
-    parts = {'EXIF': info.get('exif'), 'XMP': info.get('xmp'), 'IPTC': iptc, 'resolution': info.get('dpi'),
-        'comments': info.get('comment'), 'texts': texts, 'GeoTIFF tags': info.get('geotiff')}
-    parts = {k: v for k,v in parts.items() if v}
-    held = {k: v for k,v in parts.items() if k in _HOLDS[kind] and (kind!='JPEG' or len(v)<=_SEGMENT)}
-    lost = [k for k in parts if k not in held]
-    if lost: warn(f"{kind} files can't hold this, and the results are without it: {', '.join(lost)}")
-    return held
+def _jpeg(info):
+    content = b'http://ns.adobe.com/xap/1.0/\0'+info.get('xmp', b'')
+    return dict(extra=b'\xff\xe1'+struct.pack('>H', len(content)+2)+content) if 'xmp' in info else {}
 
-# %% ../../nbs/core/05_metadata.ipynb #d0ec6d09
-def _segment(marker, content): return struct.pack('>BBH', 255, marker, len(content)+2)+content
-
-def _jpeg(held):
-    "Options of Pillow for a JPEG"
-    xmp,iptc,extra = held.get('XMP'),held.get('IPTC'),b''
-    if xmp: extra += _segment(0xe1, b'http://ns.adobe.com/xap/1.0/\0'+xmp)
-    if iptc:
-        head = b'Photoshop 3.0\x008BIM'+struct.pack('>HHL', 1028, 0, len(iptc))
-        extra += _segment(0xed, head+iptc+bytes(len(iptc)%2))
-    return dict(extra=extra, comment=held.get('comments', b''))
-
-def _png(held):
-    "Options of Pillow for a PNG"
+def _png(info):
     res = PngInfo()
-    for k,v in held.get('texts', {}).items(): res.add_text(k, v)
-    if xmp := held.get('XMP'): res.add_itxt('XML:com.adobe.xmp', xmp.decode('utf-8', 'replace'))
+    for k,v in info.items():
+        if isinstance(v, str): res.add_text(k, v)
+    if 'xmp' in info: res.add_itxt('XML:com.adobe.xmp', info['xmp'].decode('utf-8', 'replace'))
     return dict(pnginfo=res)
 
-# %% ../../nbs/core/05_metadata.ipynb #ce4590dc
-def _tiff_tags(held, prefix):
-    "Directories for a TIFF"
-    main,subs = ImageFileDirectory_v2(prefix=prefix),{}
-    if 'EXIF' in held:
-        main,old = _read(BytesIO(held['EXIF'][6:]))
-        main,subs = _copy(main, main, prefix),{k: _copy(o, o, prefix) for k,o in old.items()}
-    place = _read(BytesIO(held['GeoTIFF tags'][6:]))[0] if 'GeoTIFF tags' in held else {}
-    for k in place: main.tagtype[k],main[k] = place.tagtype[k],place[k]
-    for k,name,kind in ((700,'XMP',1), (33723,'IPTC',7)): # of bytes
-        if name in held: main.tagtype[k],main[k] = kind,held[name]
-    return main,subs
-
-def _add_tags(path, held):
-    "Add metadata to a TIFF"
-    with open(path, 'r+b') as f:
-        prefix = f.read(2)
-        def number(kind, data): return struct.unpack(_order(prefix)+kind, data)[0]
-        f.seek(4)
-        f.seek(number('L', f.read(4)))
-        rows = _groups(f.read(12*number('H', f.read(2))), 12)
-        at = f.seek(0, 2)
-        at += f.write(bytes(at%2))                       # directories begin at even positions
-        new = _pack(*_tiff_tags(held, prefix), at)
-        rows = {o[:2]: o for o in rows+_groups(new[2:2+12*number('H', new[:2])], 12)}
-        rows = sorted(rows.values(), key=lambda o: number('H', o[:2]))
-        f.write(new+struct.pack(_order(prefix)+'H', len(rows))+b''.join(rows)+bytes(4))
-        f.seek(4)
-        f.write(struct.pack(_order(prefix)+'L', at+len(new)))
+def _tiffinfo(info):
+    exif,res = Image.Exif(),ImageFileDirectory_v2()
+    if 'exif' in info: exif.load(info['exif'])
+    if any(k in exif for k in _SUBS): warn("A TIFF can't hold the position and settings of EXIF: they are left out")
+    for k,v in {**_about(exif), **info.get('tiff', {})}.items(): res[k] = v
+    if 'xmp' in info: res.tagtype[700],res[700] = 1,info['xmp']
+    return dict(tiffinfo=res)
 
 # %% ../../nbs/core/05_metadata.ipynb #3958c0b9
 def save_photo(
@@ -242,10 +112,11 @@ def save_photo(
     **options # Options of Pillow for this format, such as `quality=95`
 ):
     "Write an image with its metadata and colour profile, and warn of what the format can't hold"
-    held = _held(im.info, kind)
-    more = dict(JPEG=_jpeg, PNG=_png).get(kind, lambda o: {})(held)
-    if 'EXIF' in held and kind!='TIFF': more['exif'] = held['EXIF']
-    if 'XMP' in held and kind=='WEBP': more['xmp'] = held['XMP']
-    if 'resolution' in held: more['dpi'] = held['resolution']
+    def fits(k, v): return k in _HOLDS[kind].split() and (kind!='JPEG' or k=='dpi' or len(v)<65000)
+    info = {k: v for k,v in im.info.items() if fits(k, v) or kind=='PNG' and isinstance(v, str)}
+    lost = [_NAMES.get(k, 'texts') for k in im.info if k not in {*info, 'icc_profile'}]
+    if lost: warn(f"{kind} files can't hold this, and the results are without it: {', '.join(dict.fromkeys(lost))}")
+    more = dict(JPEG=_jpeg, PNG=_png, TIFF=_tiffinfo).get(kind, lambda o: {})(info)
+    plain = ['dpi','comment'] + ['exif']*(kind!='TIFF') + ['xmp']*(kind=='WEBP')   # options of Pillow by the same name
+    more |= {k: info[k] for k in plain if k in info}
     im.save(path, kind, icc_profile=im.info.get('icc_profile'), **more, **options)
-    if kind=='TIFF' and {*held}-{'resolution'}: _add_tags(path, held)
