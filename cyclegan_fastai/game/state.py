@@ -170,6 +170,19 @@ def _end_fit(self:StatefulLearner):
     if hasattr(self, 'progress'): self.progress.after_fit()
 
 # %% ../../nbs/game/06_state.ipynb #5aec33dd
+def _autocast_depth():
+    torch.autocast_increment_nesting()
+    return torch.autocast_decrement_nesting()
+
+@patch
+def one_batch(self:StatefulLearner, i, b):
+    "Train or evaluate on batch `b`, the `i`-th"
+    depth = _autocast_depth()
+    try: Learner.one_batch(self, i, b)
+    finally:
+        if _autocast_depth()>depth: self.mixed_precision.autocast.__exit__(None, None, None)
+
+# %% ../../nbs/game/06_state.ipynb #9a2fd6c8
 @patch
 def all_batches(self:StatefulLearner):
     "Train or validate for one epoch, or for the rest of one"
@@ -182,18 +195,6 @@ def _do_fit(self:StatefulLearner):
     start = self.skip_to_epoch._skip_to if hasattr(self, 'skip_to_epoch') else 0
     if start and hasattr(self, 'progress') and self.create_mbar: self.progress.mbar.update(0)      # starts its clock
     for self.epoch in range(start, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
-
-def _autocast_depth():
-    torch.autocast_increment_nesting()
-    return torch.autocast_decrement_nesting()
-
-@patch
-def one_batch(self:StatefulLearner, i, b):
-    "Train or evaluate on batch `b`, the `i`-th"
-    depth = _autocast_depth()
-    try: Learner.one_batch(self, i, b)
-    finally:
-        if _autocast_depth()>depth: self.mixed_precision.autocast.__exit__(None, None, None)
 
 # %% ../../nbs/game/06_state.ipynb #8a9b3914
 @patch
