@@ -107,6 +107,7 @@ def _domain_files(found, valid_pct, seed, tests):
     return train,valid,[f for f in held if f not in used]
 
 # %% ../../nbs/data/00_files.ipynb #58be90c4
+_SHARE = .1                                              # `valid_pct` if nobody chose it
 _UNUSED = 'of neither domain, or of another held-out split than the one in use'
 
 def _per_folder(files): return Counter(f.parent for f in files).items()
@@ -115,6 +116,9 @@ def _unpaired(a, b, domains, valid_pct, seed, tests=((),()), others=()):
     "`UnpairedFiles` of two domains, each as `_by_place` finds it; `others` are images outside of both"
     parts = [_domain_files(o, valid_pct, seed, t) for o,t in zip((a,b), tests)]
     train,valid,rest = zip(*parts)
+    own = [t or o.get('test') or o.get('val') for o,t in zip((a,b), tests)]
+    if all(own) and valid_pct not in (0,_SHARE): warn(
+        f"`valid_pct` {valid_pct:g} has no effect: both domains have test images of their own, and these are used")
     files = UnpairedFiles(*train, *valid, domains, [*rest[0], *rest[1], *others])
     where = first_five(f'{n} in `{o}`' for o,n in _per_folder(files.unused))
     if where: warn(f"Images that aren't used, {_UNUSED}: {where}")

@@ -26,7 +26,7 @@ from ..game.fast import *
 from ..watch.monitor import *
 from ..watch.samples import ShowSamples,film
 from ..watch.alarms import Alarms
-from ..measure.features import JUDGES,get_features
+from ..measure.features import get_features
 from ..measure.judges import check_judges
 from ..measure.truth import has_truth,truth_scores
 from ..measure.evaluation import *
@@ -61,8 +61,8 @@ def recipe_dls(
         torch.use_deterministic_algorithms(True)
     load = None if recipe.augment in ('full','crop') else recipe.size
     tfms = dict(full=None, none=[]).get(recipe.augment, [Flip(p=.5)])
-    return UnpairedDataLoaders.from_folder(path, size=recipe.size, bs=recipe.bs, load=load, damaged=recipe.damaged,
-        aug_tfms=tfms, domains=domains, device=device, num_workers=workers)
+    return UnpairedDataLoaders.from_folder(path, size=recipe.size, valid_pct=recipe.valid_pct, bs=recipe.bs, load=load,
+        damaged=recipe.damaged, aug_tfms=tfms, domains=domains, device=device, num_workers=workers)
 
 # %% ../../nbs/run/02_experiment.ipynb #96241cf0
 def recipe_game(
@@ -221,7 +221,7 @@ def run_experiment(
 def evaluate_run(
     run:Path|str, # The run's folder
     data:str|None=None, # Other data than the run's
-    features:str|list|tuple=JUDGES, # Of one judge or several, as for `get_features`
+    features:str|list|tuple|None=None, # As for `check_judges`; default all that had no part in the critics
     n:int|None=None, # Test images of each domain, at most; None: all
     device:str|None=None, # 'cpu', 'cuda' or 'mps'; None: the best available
 )->Evaluation: # Also in the run's folder, as `evaluation.json` and `evaluation.png`
@@ -246,10 +246,11 @@ def data_distances(
     path:str, # Folder, archive or name of a data set
     size:int=64, # Pixels a side
     features:str='lite0', # As for `get_features`
+    valid_pct:float=.1, # Share held out for validation if there are no test images
     device:str|None=None, # 'cpu', 'cuda' or 'mps'; None: the best available
 )->tuple[pd.DataFrame,str]: # See `split_distances`; and a title
     "Measure the distances among the splits of a data set"
     net = get_features(features)
-    dls = recipe_dls(Recipe(data=path, size=size), device)
+    dls = recipe_dls(Recipe(data=path, size=size, valid_pct=valid_pct), device)
     a,b = dls.domains
     return split_distances(dls, features, progress=True), f'{a} ↔ {b} at {size}×{size}; {net.name}'
