@@ -151,7 +151,7 @@ def _first(package, extra):
     "What to install before a command, if anything"
     return '' if find_spec(package) else f"    (first pip install 'cyclegan_fastai[{extra}]')"
 
-_few = 'too few images are held out to tell: train with a larger --valid-pct, or add test images'
+_few = 'there are too few images to tell: train with a larger --valid-pct, or add images'
 _own = '\nYour own   cyclegan-fastai train --data FOLDER    (FOLDER holds two folders of photographs)'
 
 def _next_steps(res, out):

@@ -117,8 +117,8 @@ def _unpaired(a, b, domains, valid_pct, seed, tests=((),()), others=()):
     parts = [_domain_files(o, valid_pct, seed, t) for o,t in zip((a,b), tests)]
     train,valid,rest = zip(*parts)
     own = [t or o.get('test') or o.get('val') for o,t in zip((a,b), tests)]
-    if all(own) and valid_pct not in (0,_SHARE): warn(
-        f"`valid_pct` {valid_pct:g} has no effect: both domains have test images of their own, and these are used")
+    if all(own) and valid_pct not in (0,_SHARE):
+        warn(f"`valid_pct` {valid_pct:g} has no effect: both domains have test images of their own, which are used")
     files = UnpairedFiles(*train, *valid, domains, [*rest[0], *rest[1], *others])
     where = first_five(f'{n} in `{o}`' for o,n in _per_folder(files.unused))
     if where: warn(f"Images that aren't used, {_UNUSED}: {where}")
