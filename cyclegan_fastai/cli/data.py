@@ -70,7 +70,7 @@ def distances(
     path: Annotated[str, typer.Argument(help='Folder, archive or name of a data set')],
     size: Annotated[int, typer.Option(help='Pixels a side')] = 64,
     features: Features = 'lite0',
-    valid_pct: Annotated[float, typer.Option(help='Share held out for validation if there are no test images')] = .1,
+    valid_pct: Annotated[float, typer.Option(help='Share held out if there are no test images')] = .1,
     device: Device = None,
     as_json: Json = False,
 ):

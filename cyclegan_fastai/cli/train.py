@@ -158,13 +158,14 @@ def _next_steps(res, out):
     "Commands to go on with from here"
     run,recipe,to = shlex.quote(str(out)),res['recipe'],shlex.quote(res['domains'][1])
     n = 2*(recipe['epochs']+recipe['decay_epochs'])
-    return f'''
+    steps = f'''
 Look at    {out}/sample_grid.png, losses.png and film.webp
 How good   {f'cyclegan-fastai evaluate {run}' if res['judged'] else _few}
 Translate  cyclegan-fastai translate PHOTO --run {run} --to {to}
 Try it     cyclegan-fastai app {run}{_first('gradio', 'app')}
 Give away  cyclegan-fastai export {run} --format web{_first('onnxscript', 'onnx')}
-Longer     train with the same options and --epochs {n}, in another --out''' + (_own if recipe['data']=='seasons' else '')
+Longer     train with the same options and --epochs {n}, in another --out'''
+    return steps + (_own if recipe['data']=='seasons' else '')
 
 # %% ../../nbs/cli/04_train.ipynb #56294a69
 def _time(res):

@@ -246,7 +246,7 @@ def data_distances(
     path:str, # Folder, archive or name of a data set
     size:int=64, # Pixels a side
     features:str='lite0', # As for `get_features`
-    valid_pct:float=.1, # Share held out for validation if there are no test images
+    valid_pct:float=.1, # Share held out if there are no test images
     device:str|None=None, # 'cpu', 'cuda' or 'mps'; None: the best available
 )->tuple[pd.DataFrame,str]: # See `split_distances`; and a title
     "Measure the distances among the splits of a data set"
