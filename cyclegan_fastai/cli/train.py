@@ -195,12 +195,12 @@ def _print_table(table, judge):
     for direction,rows in itertools.groupby(table, itemgetter('direction')):
         print_table([_row(o) for o in rows], title=f'{direction}, judged by {judge}')
 
+# %% ../../nbs/cli/04_train.ipynb #631bd7e8
 def _print_judged(judged):
     "The only judge's tables, and the verdict"
     _print_table(judged['table'], judged['features'][0])
     for o in judged['verdict']: say(f'{o}.')
 
-# %% ../../nbs/cli/04_train.ipynb #631bd7e8
 _best = 'The best, by {measure} of held-out images, was epoch {epoch}: {out}/best.safetensors'
 
 def _report(res, out):
@@ -218,8 +218,8 @@ def _report(res, out):
 
 # %% ../../nbs/cli/04_train.ipynb #e87204df
 def _print_evaluation(res):
-    for judge,title in zip(res.judges, res.features):
-        _print_table([o for o in res.to_dict()['table'] if o['judge']==judge], title)
+    rows = res.to_dict()['table']
+    for judge,title in zip(res.judges, res.features): _print_table([o for o in rows if o['judge']==judge], title)
     for o in res.verdict: say(f'{o}.')
     checks = [{'': k, **o.astype(float).to_dict()} for k,o in res.checks.iterrows()]
     print_table(checks, title='Held-out images')
