@@ -11,7 +11,8 @@ from fastai.torch_core import TensorImage
 from PIL import Image
 
 from cyclegan_fastai.measure import features as features_module
-from cyclegan_fastai.data.unpaired import UnpairedDataLoaders, load_images
+from cyclegan_fastai.data.unpaired import UnpairedDataLoaders
+from cyclegan_fastai.data.tensors import load_images
 from cyclegan_fastai.measure.evaluation import evaluate, translators
 from cyclegan_fastai.measure.features import Features, FeatureSet, Probe, get_features, imagenet_features, inception_features
 from cyclegan_fastai.data.files import image_files

@@ -93,7 +93,7 @@ def test_what_comes_next_is_as_after_a_whole_fit(data, tmp_path, at):
     assert learn.play(*learn.dls.one_batch())['cycled_a'].shape==(2,3,32,32)
     fresh = make(data, tmp_path, ema=.9, n_critic=2, cbs=ProgressiveResize(28, 1.))
     fresh.create_opt()
-    fresh._take(copied_state(learn._state()))
+    fresh._take(copied_state(learn._snapshot()))
     for o in (learn, fresh):
         set_seed(5)
         o.dls.train.rng,o.dls.valid.rng = random.Random(1),random.Random(2)

@@ -95,7 +95,7 @@ def _quality_rows(res):
 
 # %% ../../nbs/cli/03_bench.ipynb #149de88f
 @bench_app.command()
-@recipe_options('data', 'epochs', 'decay_epochs', 'damaged')
+@recipe_options('data', 'epochs', 'decay_epochs', 'valid_pct', 'damaged')
 def study(
     name: Annotated[str, typer.Argument(help=f'{", ".join(STUDIES)}; on a CPU yosemite-small or pretrained')],
     out: Annotated[Optional[Path], typer.Option(help='Folder of the study; `runs/study-<name>` if left out')] = None,

@@ -73,12 +73,13 @@ def distances(
     path: Annotated[str, typer.Argument(help='Folder, archive or name of a data set')],
     size: Annotated[int, typer.Option(help='Pixels a side')] = 64,
     features: Features = 'lite0',
+    valid_pct: Annotated[float, typer.Option(help='Share held out if there are no test images')] = .1,
     device: Device = None,
     as_json: Json = False,
 ):
     "Measure how far the splits and domains of a data set are apart: what a model can reach, and where it starts"
     from cyclegan_fastai.run.experiment import data_distances
-    with only_json(as_json): found,about = data_distances(path, size, features, device)
+    with only_json(as_json): found,about = data_distances(path, size, features, valid_pct, device)
     if as_json: return print_table(found.to_dict('records'), True)
     print_table([_distance(o) for o in found.itertuples()], title=about)
 

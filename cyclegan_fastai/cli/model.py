@@ -6,6 +6,7 @@
 __all__ = ['model_app', 'Model', 'Trust', 'translate', 'models', 'export', 'app']
 
 # %% ../../nbs/cli/02_model.ipynb #429dcc69
+import shlex
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated,List,Optional
@@ -90,8 +91,8 @@ def models(as_json: Json = False):
 
 # %% ../../nbs/cli/02_model.ipynb #2afd3bd6
 _FORMATS = dict(                                         # Format → module of `use`, and what to do with the result
-    onnx=('export', 'Load it with `Translator.load({out!r})`, or with any ONNX runtime.'),
-    safetensors=('export', 'Load it with `Translator.load({out!r})`.'),
+    onnx=('export', 'Load it with `Translator.load({name!r})`, or with any ONNX runtime.'),
+    safetensors=('export', 'Load it with `Translator.load({name!r})`.'),
     torchscript=('export', 'Load it with `torch.jit.load`, or in C++ with libtorch.'),
     web=('web', 'Look at it: python -m http.server -d {out}, then open http://localhost:8000'),
     space=('deploy', 'Try it: python {out}/app.py. Push the folder to a Hugging Face Space to publish it.'))
@@ -129,7 +130,7 @@ def export(
     files = [o for o in sorted(out.rglob('*')) if o.is_file()]
     rows = [dict(file=o.relative_to(out).as_posix(), kB=o.stat().st_size/1e3) for o in files]
     print_table(rows, as_json, title=f'{out}/')
-    if not as_json: say(then.format(out=str(out)))
+    if not as_json: say(then.format(out=shlex.quote(str(out)), name=str(out)), soft_wrap=True)
 
 # %% ../../nbs/cli/02_model.ipynb #5618dd01
 @model_app.command()

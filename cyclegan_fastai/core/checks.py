@@ -110,6 +110,7 @@ def check_flag(
     if isinstance(value, bool): return value
     raise OptionError(f"`{name}` must be True or False, got {_shown(value)}", name)
 
+# %% ../../nbs/core/00_checks.ipynb #2a57767a
 def check_range(
     name:str, # Of the argument
     value, # Given for it: two numbers, or text such as '0,4095'; None or '' for no range

@@ -115,6 +115,7 @@ def _scaled(im, value_range):
     x = np.nan_to_num(np.asarray(im, dtype=np.float64), nan=lo, posinf=hi, neginf=lo)
     return Image.fromarray(((x-lo)*(255/(hi-lo))).round().clip(0,255).astype(np.uint8))
 
+# %% ../../nbs/core/02_photo.ipynb #94ea7282
 def to_rgb(
     im:Image.Image, # Any mode
     value_range:tuple|None=None, # Values of black and white, for more than 8 bits; None: 0, and 65535 or for floats 1

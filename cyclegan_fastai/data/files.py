@@ -116,6 +116,7 @@ def _domain_files(found, valid_pct, seed, tests):
     return train,valid,[f for f in held if f not in used]
 
 # %% ../../nbs/data/00_files.ipynb #58be90c4
+_SHARE = .1                                              # `valid_pct` if nobody chose it
 _UNUSED = 'of neither domain, or of another held-out split than the one in use'
 
 def _per_folder(files): return Counter(f.parent for f in files).items()
@@ -124,6 +125,8 @@ def _unpaired(a, b, domains, valid_pct, seed, tests=((),()), others=()):
     "`UnpairedFiles` of two domains, each as `_by_place` finds it; `others` are images outside of both"
     parts = [_domain_files(o, valid_pct, seed, t) for o,t in zip((a,b), tests)]
     train,valid,rest = zip(*parts)
+    def has_tests(o, given): return given or o.get('test') or o.get('val')
+    if valid_pct not in (0,_SHARE) and all(map(has_tests, (a,b), tests)): warn(f"`valid_pct` {valid_pct:g} has no effect: both domains have test images of their own, which are used")
     files = UnpairedFiles(*train, *valid, domains, [*rest[0], *rest[1], *others])
     where = first_five(f'{n} in `{o}`' for o,n in _per_folder(files.unused))
     if where: warn(f"Images that aren't used, {_UNUSED}: {where}")
@@ -234,9 +237,8 @@ def _image_problems(files, value_range):
     value_range = check_range('value_range', value_range) or measured_range(o.extrema for o in found)
     for (split,k,fn),(digest,error,notes,extrema) in zip(files, found):
         *place,first = seen.setdefault(digest, (split,k,fn))
-        like = f'same pixels as {first.parent.name}/{first.name} ({place[0]})'
         if error: yield fn,split,names[k],'damaged',error
-        elif place!=[split,k]: yield fn,split,names[k],'duplicate',like
+        elif place!=[split,k]: yield fn,split,names[k],'duplicate',f'same pixels as {first.parent.name}/{first.name} ({place[0]})'
         if odd := odd_range(extrema, value_range): yield fn,split,names[k],'values',odd
         for problem,text in notes.items(): yield fn,split,names[k],problem,text
 

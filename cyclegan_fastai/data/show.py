@@ -14,28 +14,41 @@ from ..core.disk import whole_file
 __all__ = ['show_rows', 'show_grid', 'play_rows', 'show_play', 'sample_grid', 'save_figure']
 
 # %% ../../nbs/data/02_show.ipynb #82a67b8a
-def _image_axes(n_rows, n_cols, imsize, left, top):
-    "Figure and axes for images of `imsize` inches, with margins of `left` and `top` inches"
-    w,h = imsize*n_cols,imsize*n_rows
-    return plt.subplots(n_rows, n_cols, figsize=(w+left, h+top), squeeze=False,
-        gridspec_kw=dict(left=left/(w+left), right=1, bottom=0, top=h/(h+top), wspace=.06, hspace=.06))
+def _image_axes(n_rows, n_cols, figsize, imsize, left, top):
+    "Figure of `figsize`, or of `imsize` inches an image, with margins of `left` and `top` inches, and its axes"
+    w,h = figsize or (imsize*n_cols+left, imsize*n_rows+top)
+    return plt.subplots(n_rows, n_cols, figsize=(w,h), squeeze=False,
+        gridspec_kw=dict(left=left/w, right=1, bottom=0, top=1-top/h, wspace=.06, hspace=.06))
+
+def _lines(rows, n, nrows, ncols):
+    "Title and images of each line of a figure of `n` images a row"
+    for k,v in dict(nrows=nrows, ncols=ncols).items():
+        if v is not None: check_whole(k, v)
+    ncols = ncols or math.ceil(n/(nrows or 1))
+    n = min(n, ncols*(nrows or n))
+    return [(k, x[i:min(i+ncols, n)]) for i in range(0, n, ncols) for k,x in rows.items()]
 
 def show_rows(
     rows:dict, # Title → images, (n, 1 or 3, h, w) in [0, 1] or in [-1, 1], or a list of such images
-    max_n:int=8, # Largest number of columns
+    max_n:int=8, # Images of each row, at most
     signed:bool=False, # The images are in [-1, 1]
     imsize:float=1.4, # Inches an image
     title:str='', # Title of the figure
+    nrows:int|None=None, # Times that all rows begin anew, with their next images; as many as `ncols` needs, else 1
+    ncols:int|None=None, # Images side by side; as many as `nrows` needs
+    figsize:tuple|None=None, # Inches of the figure, instead of `imsize`
 )->plt.Figure:
     "Rows of images, each row with its title at the left"
     n = min(check_whole('max_n', max_n), min(map(len, rows.values())))
-    fig,axs = _image_axes(len(rows), n, imsize, left=.25*any(rows), top=.25*bool(title))
-    for ax_row,(name,images) in zip(axs, rows.items()):
+    lines = _lines(rows, n, nrows, ncols)
+    fig,axs = _image_axes(len(lines), len(lines[0][1]), figsize, imsize, left=.25*any(rows), top=.25*bool(title))
+    for ax_row,(name,images) in zip(axs, lines):
         for ax,x in zip(ax_row, images):
             x = x.detach().float().cpu()
             if signed: x = (x+1)/2
             ax.imshow(x.clamp(0,1).permute(1,2,0).numpy(), cmap='gray', vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[], frame_on=False)
+        for ax in ax_row[len(images):]: ax.remove()
         ax_row[0].set_ylabel(name, fontsize=9)
     if title: fig.suptitle(title, fontsize=10, y=.995, va='top')
     return fig
@@ -76,14 +89,14 @@ def play_rows(
     return {name: x for name,x in play.items() if _is_images(x)}
 
 # %% ../../nbs/data/02_show.ipynb #a4294498
+@delegates(show_rows, but=['rows','signed'])
 def show_play(
     play:dict, # What a game's `forward` returns
     domains:tuple=('A','B'), # Names of a `CycleGAN`'s domains
-    max_n:int=8, # Images a row
-    **kwargs # To `show_rows`
+    **kwargs
 )->plt.Figure:
     "A row for each kind of image; for a `CycleGAN` real, fake and cycled, from A to B and from B to A"
-    return show_rows(play_rows(play, domains), max_n=max_n, signed=True, **kwargs)
+    return show_rows(play_rows(play, domains), signed=True, **kwargs)
 
 # %% ../../nbs/data/02_show.ipynb #2e7d1de8
 def _tile(x, size):

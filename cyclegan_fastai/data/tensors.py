@@ -8,11 +8,11 @@ from fastai.vision.all import *
 from torch.utils.data import TensorDataset
 from ..core.checks import check_path,check_whole
 from ..core.device import check_device
-from .files import image_files
-from .unpaired import load_images
+from .files import image_files,open_image
+from .transforms import ResizeTo
 
 # %% auto #0
-__all__ = ['TensorRows', 'TensorDL', 'tensor_dls', 'paired_images']
+__all__ = ['TensorRows', 'TensorDL', 'tensor_dls', 'load_images', 'paired_images']
 
 # %% ../../nbs/data/09_tensors.ipynb #2683251b
 class TensorRows(TensorDataset):
@@ -63,6 +63,19 @@ def tensor_dls(
     train,valid = (TensorRows.of([x.to(device) for x in o], n_inp) for o in (train,valid))
     train_dl,valid_dl = TensorDL(train, bs=bs, shuffle=True, drop_last=True),TensorDL(valid, bs=bs)
     return DataLoaders(train_dl, valid_dl, device=device)
+
+# %% ../../nbs/data/09_tensors.ipynb #901dc6fb
+def load_images(
+    fns:list, # Image files
+    size:int=64, # Pixels a side
+    method:str='squish', # As in `ResizeTo`
+    value_range:tuple|None=None, # As for `open_image`
+)->Tensor: # (n, 3, size, size) in [-1, 1]
+    "Load files as one tensor, without any random step"
+    if not len(fns): raise ValueError("`fns` is empty: pass one image file at least")
+    resize = ResizeTo(size, check_whole('size', size, 1, 8192), method)
+    images = [tensor(np.array(resize(open_image(o, value_range), split_idx=1))) for o in fns]   # (size, size, 3) each
+    return torch.stack(images).permute(0,3,1,2)/127.5 - 1
 
 # %% ../../nbs/data/09_tensors.ipynb #1003f67d
 def _key(f): return re.sub('_[AB]$', '', f.stem)

@@ -13,7 +13,7 @@ from .show import show_rows
 from .transforms import *
 
 # %% auto #0
-__all__ = ['UnpairedDL', 'load_images', 'UnpairedBlock', 'UnpairedDataLoaders']
+__all__ = ['UnpairedDL', 'UnpairedBlock', 'UnpairedDataLoaders']
 
 # %% ../../nbs/data/04_unpaired.ipynb #48ca177a
 @delegates(TfmdDL.__init__)
@@ -31,14 +31,15 @@ class UnpairedDL(TfmdDL):
         domains = tuple(domains or sorted(set(names)))
         if len(domains)!=2 or set(names) - set(domains): raise ValueError(
             f"`domain_func` must tell two domains apart, got {sorted(set(names)|set(domains))}: "
-            "pass `domains=(name_a, name_b)`")
+            "pass `domains=(name_a, name_b)`, or to `test_dl` items of both")
         def idxs(domain): return [i for i,o in enumerate(names) if o==domain]
         self.domain_func,self.domains = domain_func,domains
         self.idxs_a,self.idxs_b = a,b = [idxs(o) for o in domains]
         self.n = max(len(a), len(b))
         if names and not (a and b): raise ValueError(
             f"a split of the data has {len(a)} images of {domains[0]} and {len(b)} of {domains[1]}: "
-            "each needs one at least; move some, or choose another splitter")
+            "each needs one at least; move some, or choose another splitter. "
+            "`test_dl` needs both, too: `learn.translator()(files, to)` translates images of one")
 
     n_inp = 2
     @property
@@ -71,23 +72,12 @@ def create_item(self:UnpairedDL, s):
 @delegates(show_rows, but=['rows','signed'])
 def show_batch(self:UnpairedDL,
     b:tuple|None=None, # `(real_a, real_b)`; default a new batch
+    unique:bool=False, # Show one pair again and again, each time augmented anew
     **kwargs
 ):
     "Show domain A over domain B"
-    show_rows(dict(zip(self.domains, b or self.one_batch())), signed=True, **kwargs)
-
-# %% ../../nbs/data/04_unpaired.ipynb #901dc6fb
-def load_images(
-    fns:list, # Image files
-    size:int=64, # Pixels a side
-    method:str='squish', # As in `ResizeTo`
-    value_range:tuple|None=None, # As for `open_image`
-)->Tensor: # (n, 3, size, size) in [-1, 1]
-    "Load files as one tensor, without any random step"
-    if not len(fns): raise ValueError("`fns` is empty: pass one image file at least")
-    resize = ResizeTo(size, check_whole('size', size, 1, 8192), method)
-    images = [tensor(np.array(resize(open_image(o, value_range), split_idx=1))) for o in fns]   # (size, size, 3) each
-    return torch.stack(images).permute(0,3,1,2)/127.5 - 1
+    dl = self.new(get_idxs=(self.get_idxs()[:1]*self.bs).copy) if unique else self
+    show_rows(dict(zip(self.domains, b or dl.one_batch())), signed=True, **kwargs)
 
 # %% ../../nbs/data/04_unpaired.ipynb #f6e05b18
 def _check_load(load, size):
@@ -153,7 +143,10 @@ def _decodable(files, damaged):
 
 # %% ../../nbs/data/04_unpaired.ipynb #576e7c31
 def _file(item): return item[0]                      # with names, they can be sent to processes that are spawned
-def _domain(item): return item[1]
+def _domain(item):
+    if isinstance(item, list): return item[1]
+    raise TypeError(f"`test_dl` makes pairs, from items like those of training, `[file, domain]`, got {item!r}: "
+        "to translate files, use `learn.translator()(files, to)`")
 
 class UnpairedDataLoaders(DataLoaders):
     "`DataLoaders` of two domains, from folders"
@@ -171,6 +164,9 @@ class UnpairedDataLoaders(DataLoaders):
         "From lists of files"
         if not isinstance(files, UnpairedFiles): raise TypeError(
             f"`files` must be `UnpairedFiles`, got {type(files).__name__}: `from_folder` takes a folder")
+        if wrong := {'item_tfms','batch_tfms'} & kwargs.keys(): raise TypeError(
+            f"`{min(wrong)}` isn't known here: `size`, `load` and `method` resize images, and `aug_tfms` takes "
+            "what changes batches, such as `aug_tfms=aug_transforms()`")
         check_choice('damaged', damaged, ('error','skip'))
         check_whole('num_workers', num_workers, 0, 1024)
         path,device = check_path('path', path),check_device(device)

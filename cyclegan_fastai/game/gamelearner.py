@@ -108,7 +108,7 @@ def save(self:GameLearner, file, with_opt=True, pickle_protocol=2):
     file = join_path_file(file, self.path/self.model_dir, ext='.pth')
     full = with_opt and self.opt is not None
     with whole_file(file) as part, self.averaged(not full):
-        state = self._state() if full else get_model(self.model).state_dict()
+        state = self._snapshot() if full else get_model(self.model).state_dict()
         torch.save(state, part, pickle_protocol=pickle_protocol)
     return file
 
@@ -155,19 +155,6 @@ def _restore_cbs(self:GameLearner, state, file):
 
 # %% ../../nbs/game/07_gamelearner.ipynb #01c1dc16
 @patch
-def all_batches(self:GameLearner):
-    "Train or validate for one epoch, or for the rest of one"
-    self.n_iter,batches = len(self.dl),enumerate(self.dl)
-    if self.training: self.position.begin(self, batches)
-    for o in batches: self.one_batch(*o)
-
-@patch
-def _do_fit(self:GameLearner):
-    start = self.skip_to_epoch._skip_to if hasattr(self, 'skip_to_epoch') else 0
-    if start and hasattr(self, 'progress') and self.create_mbar: self.progress.mbar.update(0)      # starts its clock
-    for self.epoch in range(start, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
-
-@patch
 def _do_epoch_validate(self:GameLearner, ds_idx=1, dl=None):
     with self.averaged(): Learner._do_epoch_validate(self, ds_idx, dl)
 
@@ -176,8 +163,9 @@ def _do_epoch_validate(self:GameLearner, ds_idx=1, dl=None):
 @delegates(Learner.get_preds, but=['with_loss','with_decoded','reorder'])
 def get_preds(self:GameLearner, ds_idx=1, dl=None, **kwargs):
     "The play of all batches, a dict of images, and the real images"
-    if kwargs.pop('with_loss', False): raise NotImplementedError("`with_loss`: the loss of a game belongs to a batch, "
-        "not to an image; `validate` gives the means, `play` the images of a batch")
+    if kwargs.pop('with_loss', False): raise NotImplementedError("`with_loss`, and `Interpretation` with it, need a "
+        "loss for each image, and the loss of a game belongs to a batch: `validate` gives the means, `play` the images "
+        "of a batch, and `evaluate(learn, learn.dls).show()` ranks translations")
     return Learner.get_preds(self, ds_idx, dl, **{**kwargs, 'reorder': False})
 
 @patch
@@ -188,6 +176,19 @@ def summary(self:GameLearner):
     nets = ''.join(f'{k:<20} {n:>12,} parameters\n' for k,n in sizes.items())
     text = Learner.summary(self).replace(str(self.loss_func), f'{type(game).__name__}.loss, weights {game.weights}')
     return PrettyString(f'{nets}\n{text}')
+
+# %% ../../nbs/game/07_gamelearner.ipynb #5f0c9e31
+@patch
+def fine_tune(self:GameLearner, *args, **kwargs):
+    "Not for a game"
+    raise NotImplementedError("`fine_tune` holds back all parameters but the last group, which are the critics: to go "
+        "on with a trained game, `load` it and call `fit_flat_lin` or `fit_one_cycle`")
+
+@patch
+def tta(self:GameLearner, *args, **kwargs):
+    "Not for a game"
+    raise NotImplementedError("`tta` takes the mean of predictions for augmented images, and translations of turned "
+        "and enlarged images have no mean: use `predict` or `get_preds`")
 
 # %% ../../nbs/game/07_gamelearner.ipynb #d3c6025a
 class CountEpochs(Callback):

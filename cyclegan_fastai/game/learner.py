@@ -147,19 +147,23 @@ def play(self:CycleGANLearner,
     with self.evaluating() as game: return game(real_a.to(game.device), real_b.to(game.device))
 
 @patch
-def show_results(self:CycleGANLearner,
+@delegates(show_play, but=['play','domains'], keep=True)
+def show_results(self:GameLearner,
     ds_idx:int=1, # 0: training set, 1: validation set
     dl=None, # A loader instead of `ds_idx`
     max_n:int=6, # Images a row
     shuffle:bool=False, # Different images each time
-    **kwargs # To `show_play`
+    **kwargs
 ):
-    "Show real images, their translations and these translated back, in both directions"
+    "Show what the game makes of real images; a `CycleGAN` their translations and these translated back, both ways"
     check_whole('max_n', max_n)
     check_whole('ds_idx', ds_idx, 0, len(self.dls.loaders)-1)
     if dl is None: dl = self.dls[ds_idx]
-    if isinstance(dl, TfmdDL): dl = dl.new(bs=min(max_n, dl.n), shuffle=shuffle, drop_last=False)
-    show_play(self.play(*first(dl)[:2]), self.domains, max_n=max_n, **kwargs)
+    if isinstance(dl, DataLoader) and dl.n: dl = dl.new(bs=min(max_n, dl.n), shuffle=shuffle, drop_last=False)
+    if not (b := first(dl)): raise ValueError("there are no images to show; a learner from `load_learner` has none: "
+        "pass a loader as `dl`, such as `UnpairedDataLoaders.from_folder(path).valid`")
+    with self.evaluating() as game: play = game(*to_device(b[:getattr(self.dls, 'n_inp', 1)], game.device))
+    show_play(play, getattr(self, 'domains', ('A','B')), max_n=max_n, **kwargs)
 
 # %% ../../nbs/game/08_learner.ipynb #03b0af04
 def _translator(learn, game, device=None, convert=noop):

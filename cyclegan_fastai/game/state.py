@@ -5,7 +5,7 @@
 # %% ../../nbs/game/06_state.ipynb #2f0fc5a9
 from __future__ import annotations
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext,suppress
 from fastai.vision.all import *
 from .. import __version__
 from ..core.disk import intact
@@ -136,7 +136,7 @@ class StatefulLearner(Learner):
         "Callbacks with a state that checkpoints keep"
         return {cb.name: cb for cb in self.cbs if hasattr(type(cb), 'state_dict')}   # an instance finds its model's
 
-    def _state(self):
+    def _snapshot(self):
         "All that training needs to resume"
         callbacks = {k: cb.state_dict() for k,cb in self.stateful_cbs().items()}
         midway,random = self.position.state(self),random_state(self.dls.loaders)
@@ -145,7 +145,7 @@ class StatefulLearner(Learner):
             callbacks=callbacks, epochs_done=self.epochs_done, midway=midway, random=random)
 
     def _take(self, state):
-        "Restore what `_state` collected, but for the position"
+        "Restore what `_snapshot` collected, but for the position"
         get_model(self.model).load_state_dict(state['model'])
         if self.opt: self.opt.load_state_dict(state['opt'])
         for k,cb in self.stateful_cbs().items(): cb.load_state_dict(state['callbacks'][k])
@@ -158,7 +158,8 @@ def _with_events(self:StatefulLearner, f, event_type, ex, final=noop):
     try: Learner._with_events(self, f, event_type, ex, final)
     except BaseException:
         self.model,self.loss_func,self.logger,self.dls.loaders = found
-        self(f'after_cancel_{event_type}')
+        for cb in self.cbs.sorted('order'):
+            with suppress(Exception): cb(f'after_cancel_{event_type}')         # the first error counts
         if event_type=='fit': self._end_fit()
         raise
 
@@ -181,6 +182,20 @@ def one_batch(self:StatefulLearner, i, b):
     finally:
         if _autocast_depth()>depth: self.mixed_precision.autocast.__exit__(None, None, None)
 
+# %% ../../nbs/game/06_state.ipynb #9a2fd6c8
+@patch
+def all_batches(self:StatefulLearner):
+    "Train or validate for one epoch, or for the rest of one"
+    self.n_iter,batches = len(self.dl),enumerate(self.dl)
+    if self.training: self.position.begin(self, batches)
+    for o in batches: self.one_batch(*o)
+
+@patch
+def _do_fit(self:StatefulLearner):
+    start = self.skip_to_epoch._skip_to if hasattr(self, 'skip_to_epoch') else 0
+    if start and hasattr(self, 'progress') and self.create_mbar: self.progress.mbar.update(0)      # starts its clock
+    for self.epoch in range(start, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+
 # %% ../../nbs/game/06_state.ipynb #8a9b3914
 @patch
 @contextmanager
@@ -200,7 +215,7 @@ def no_bar(self:StatefulLearner):
 @contextmanager
 def _all_or_nothing(self:StatefulLearner):
     "A context that puts everything back as it was, if it fails"
-    opt,position,before = self.opt,copy(self.position),copied_state(self._state())
+    opt,position,before = self.opt,copy(self.position),copied_state(self._snapshot())
     try: yield
     except BaseException:
         self.opt,self.position = opt,position

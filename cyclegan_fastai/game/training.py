@@ -46,6 +46,9 @@ class AlternatingTrainer(Callback):
         for o,pool in self.pools.items(): setattr(self, o.replace('fake','pool'), pool)
 
     def before_fit(self):
+        for o in self.learn.cbs.filter(risinstance(MixHandler)): raise TypeError(f"`{o}` mixes images and their "
+            "targets, and a game has no targets: leave it out. `aug_tfms` of the loaders, or `augmented=True` of "
+            "`cyclegan_learner`, help where there are few images")
         if not hasattr(self, 'pools'): self.after_create()
         self.game.turn = ('generators','critics')              # the last fit may have been stopped within a batch
         still = self.opt and self.opt.frozen_idx

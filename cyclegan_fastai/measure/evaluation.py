@@ -11,7 +11,7 @@ from fastai.vision.all import *
 from ..core.checks import check_choice,check_whole
 from ..data.files import UnpairedFiles
 from ..game.game import Game
-from .features import JUDGES,get_features
+from .features import get_features
 from .judges import *
 from .metrics import kid_difference
 from .truth import *
@@ -135,12 +135,12 @@ def free_judge(
     game:Game, # Any game
 )->str: # Name of a network
     "The first default judge that had no part in the game's critics"
-    return first(o for o in JUDGES if o not in critic_networks(game))
+    return check_judges(None, critic_networks(game))[0]
 
 def evaluate(
     model, # A `CycleGANLearner`, a `CycleGAN`, or a pair of callables, see `translators`
     dls:DataLoaders, # Of two domains: the validation set is translated, the training set is what real images look like
-    features:str|nn.Module|list|tuple=JUDGES, # Of one judge or several, as for `get_features`
+    features:str|nn.Module|list|tuple|None=None, # As for `check_judges`; default all that had no part in the critics
     n:int|None=None, # Validation images of each domain, at most; all
     truth:tuple|None=None, # Folders of true images, as for `truth_scores`; `truthA`, `truthB` if they exist; (): none
     progress:bool=True, # Show bars, in a notebook or a terminal

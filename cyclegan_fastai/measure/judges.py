@@ -32,7 +32,8 @@ class RealImages:
         for d,x in zip(self.domains, test):
             keep = held_out(x, *train)
             if keep.sum()<4: raise ValueError(f"`dls` has {keep.sum()} test images of {d} that aren't in training, "
-                "and at least 4 are needed: hold out more")
+                "and at least 4 are needed: add some, or, where the set has no test images of its own, "
+                "train with a larger `valid_pct`")
             self.test[d],self.dropped[d] = x[keep],int((~keep).sum())
         self.n = min(map(len, self.test.values()))               # as many of each where a score depends on the number
 
@@ -195,10 +196,11 @@ def score_direction(
 
 # %% ../../nbs/measure/03_judges.ipynb #ad52d7b8
 def check_judges(
-    features:str|nn.Module|list|tuple, # Of one judge or several, as for `get_features`
+    features:str|nn.Module|list|tuple|None, # Of one judge or several, as for `get_features`; None: all that may judge
     critics:set=frozenset(), # Names of the networks that the model's critics are built on
 )->list: # `features` of each judge
     "Raise `ValueError` if a judge was part of the critics, or isn't known"
+    if features is None: return [o for o in JUDGES if o not in critics]
     judges = list(features) if isinstance(features, (list,tuple)) else [features]
     if not judges: raise ValueError(f"`features` must name one judge at least, such as {JUDGES[0]!r}")
     for o in judges:

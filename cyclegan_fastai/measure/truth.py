@@ -7,7 +7,7 @@ from __future__ import annotations
 from fastai.vision.all import *
 from ..core.checks import check_callable,check_path,check_whole
 from ..data.files import UnpairedFiles,find_unpaired,image_files
-from ..data.unpaired import load_images
+from ..data.tensors import load_images
 
 # %% auto #0
 __all__ = ['psnr', 'ssim', 'color_error', 'affine_colors', 'histogram_colors', 'has_truth', 'truth_scores']

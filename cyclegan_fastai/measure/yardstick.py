@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from fastai.vision.all import *
 from ..data.files import image_files
-from ..data.unpaired import load_images
+from ..data.tensors import load_images
 from .evaluation import dls_files,free_judge,translators
 from .features import *
 from .metrics import domain_images,kid_score

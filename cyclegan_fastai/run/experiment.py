@@ -26,7 +26,7 @@ from ..game.fast import *
 from ..watch.monitor import *
 from ..watch.samples import ShowSamples,film
 from ..watch.alarms import Alarms
-from ..measure.features import JUDGES,get_features
+from ..measure.features import get_features
 from ..measure.judges import check_judges
 from ..measure.truth import has_truth,truth_scores
 from ..measure.evaluation import *
@@ -59,10 +59,10 @@ def recipe_dls(
     if recipe.deterministic:
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')       # what cuBLAS asks for; read when CUDA starts
         torch.use_deterministic_algorithms(True)
-    load = None if recipe.augment in ('full','crop') else recipe.size
-    tfms = dict(full=None, none=[]).get(recipe.augment, [Flip(p=.5)])
-    return UnpairedDataLoaders.from_folder(path, size=recipe.size, bs=recipe.bs, load=load, damaged=recipe.damaged,
-        value_range=recipe.value_range, aug_tfms=tfms, domains=domains, device=device, num_workers=workers)
+    args = {k: getattr(recipe, k) for k in ('size','valid_pct','bs','damaged','value_range')}
+    if recipe.augment not in ('full','crop'): args['load'] = recipe.size
+    args['aug_tfms'] = dict(full=None, none=[]).get(recipe.augment, [Flip(p=.5)])
+    return UnpairedDataLoaders.from_folder(path, domains=domains, device=device, num_workers=workers, **args)
 
 # %% ../../nbs/run/02_experiment.ipynb #96241cf0
 def recipe_game(
@@ -95,8 +95,8 @@ def _look(out, resume):
 
 def _as_it_is(recipe, dls):
     "The recipe with the place of its data, and the range of values that was measured"
-    value_range = dls.value_range and '{:g},{:g}'.format(*dls.value_range)
-    return replace(located(recipe), value_range=value_range or '')
+    measured = '{:g},{:g}'.format(*dls.value_range) if dls.value_range else ''
+    return replace(located(recipe), value_range=measured)
 
 def _begin(learn, recipe, out, resume):
     "Raise if the disk is too small, then make a new run's folder"
@@ -226,7 +226,7 @@ def run_experiment(
 def evaluate_run(
     run:Path|str, # The run's folder
     data:str|None=None, # Other data than the run's
-    features:str|list|tuple=JUDGES, # Of one judge or several, as for `get_features`
+    features:str|list|tuple|None=None, # As for `check_judges`; default all that had no part in the critics
     n:int|None=None, # Test images of each domain, at most; None: all
     device:str|None=None, # 'cpu', 'cuda' or 'mps'; None: the best available
 )->Evaluation: # Also in the run's folder, as `evaluation.json` and `evaluation.png`
@@ -251,10 +251,10 @@ def data_distances(
     path:str, # Folder, archive or name of a data set
     size:int=64, # Pixels a side
     features:str='lite0', # As for `get_features`
+    valid_pct:float=.1, # Share held out if there are no test images
     device:str|None=None, # 'cpu', 'cuda' or 'mps'; None: the best available
 )->tuple[pd.DataFrame,str]: # See `split_distances`; and a title
     "Measure the distances among the splits of a data set"
     net = get_features(features)
-    dls = recipe_dls(Recipe(data=path, size=size), device)
-    a,b = dls.domains
-    return split_distances(dls, features, progress=True), f'{a} ↔ {b} at {size}×{size}; {net.name}'
+    dls = recipe_dls(Recipe(data=path, size=size, valid_pct=valid_pct), device)
+    return split_distances(dls, features, progress=True), f'{" ↔ ".join(dls.domains)} at {size}×{size}; {net.name}'

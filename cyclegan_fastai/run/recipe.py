@@ -55,6 +55,7 @@ class Recipe:
     augment:str = setting('full', check_choice, _augment) # Augmentation: 'full', 'crop' (with flip), 'flip' or 'none'
     value_range:str = setting('', check_range) # Values of black and white, for more than 8 bits: '0,4095'; '': measured
     seed:int = setting(42, check_whole, 0, 2**32-1) # Seed of all random numbers
+    valid_pct:float = setting(.1, check_number, '(0, 1)', .2) # Share held out if there are no test images
     damaged:str = setting('error', check_choice, _damaged) # Leave damaged images out ('skip') or stop ('error')
     deterministic:bool = setting(False, check_flag) # The same bits every time, also on a GPU, where that is slower
     fast:bool = setting(False, check_flag) # Decode once, compute in 16 bits and compile, where possible

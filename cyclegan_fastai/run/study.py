@@ -12,6 +12,7 @@ from ..core.checks import check_choice,check_whole
 from ..core.disk import check_folder,whole_file,write_json
 from ..data.show import save_figure
 from ..measure.evaluation import evaluate
+from ..measure.judges import RealImages
 from .recipe import *
 from .checkpoints import located
 from .experiment import *
@@ -98,12 +99,13 @@ def run_study(
     jobs = [(name, replace(o, seed=o.seed+i)) for i in range(seeds) for name,o in recipes.items()]
     for name,r in jobs: _check_run(r, _folder(out, name, r.seed))
     check_folder(out)
+    jobs = [o for o in jobs if not (_folder(out, o[0], o[1].seed)/'judged.json').exists()]
+    for r in {(r.data,r.valid_pct): r for _,r in jobs}.values(): RealImages(recipe_dls(r, device)) # enough to be judged
     out.mkdir(parents=True, exist_ok=True)
     before = _read(fn) if fn.exists() else {}
     write_json({**before, **{k: asdict(o) for k,o in recipes.items()}}, fn)
     for name,r in jobs:
         folder = _folder(out, name, r.seed)
-        if (folder/'judged.json').exists(): continue
         write_json(_result(name, r, folder, device, started), folder/'judged.json')
     return study_rows(out)
 

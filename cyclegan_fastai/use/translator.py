@@ -4,7 +4,7 @@
 
 # %% ../../nbs/use/02_translator.ipynb #412f506b
 from __future__ import annotations
-import json,math,warnings
+import json,math,shlex,warnings
 from collections.abc import Callable
 from importlib.resources import files as resources
 from pathlib import Path
@@ -131,7 +131,7 @@ def _no_model(path, unfinished, known):
     if not path.is_dir():
         names = f", or a model that comes with the package: {', '.join(known)}" if known else ''
         return FileNotFoundError(f"`{path}` doesn't exist: name the folder of a finished run, or a model's file{names}")
-    way = f'finish the run first, `cyclegan-fastai train --resume --out {path}`'
+    way = f'finish the run first, `cyclegan-fastai train --resume --out {shlex.quote(str(path))}`'
     if not unfinished: way = 'name the folder of a finished run, or train first'
     return FileNotFoundError(f"`{path}` holds no `model.safetensors` and no ONNX file: {way}")
 
