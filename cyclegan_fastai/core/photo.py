@@ -87,7 +87,7 @@ def left_out(
         with Image.open(path, formats=image_kinds()) as im:
             bands,read = getattr(im, 'tag_v2', {}).get(277, 0),len(im.getbands())
             if bands>read: res['bands'] = f'{bands} bands, of which {read} are read'
-            if read>=3 and ';16' in str(im.tile[0][3]): res['bits'] = '16 bits a colour, of which 8 are read'
+            if read>=3 and ';16' in str(im.tile[:1]): res['bits'] = '16 bits a colour, of which 8 are read'
             if (n := _pages(im))>1: res['pages'] = f'{n} pages or frames, of which the first is read'
     except Exception: pass                               # `open_photo` says why
     return res

@@ -21,9 +21,10 @@ __all__ = ['open_image', 'OpenImage', 'image_files', 'UnpairedFiles', 'two_folde
 def open_image(
     fn:Path|str, # Image file of any format that Pillow reads
     value_range:tuple|None=None, # Values of black and white in images of more than 8 bits, see `to_rgb`
+    draft:int|None=None, # Decode a JPEG at reduced size, at least this many pixels a side: faster, for a check
 )->PILImage: # RGB, turned upright by its EXIF tag
     "Open a photograph; raise `DamagedImage`, naming the file, if that fails"
-    try: return PILImage(to_rgb(open_photo(fn), value_range))
+    try: return PILImage(to_rgb(open_photo(fn, draft), value_range))
     except DamagedImage as e: raise DamagedImage(str(e), 'damaged', 'skip', ', or pass {}') from None
     except OptionError as e: raise OptionError(f"`{fn}`: {e.problem}", e.name, e.value, e.way) from None
 
@@ -35,7 +36,7 @@ class OpenImage(Transform):
         super().__init__()
         self.value_range = check_range('value_range', value_range)
 
-    def encodes(self, fn)->PILImage: return open_image(fn, self.value_range)
+    def encodes(self, fn:Path|str)->PILImage: return open_image(fn, self.value_range)
 
 # %% ../../nbs/data/00_files.ipynb #fff440ff
 _SPLITS = dict(train='train', training='train', test='test', testing='test', val='val', valid='val', validation='val',
@@ -125,8 +126,9 @@ def _unpaired(a, b, domains, valid_pct, seed, tests=((),()), others=()):
     "`UnpairedFiles` of two domains, each as `_by_place` finds it; `others` are images outside of both"
     parts = [_domain_files(o, valid_pct, seed, t) for o,t in zip((a,b), tests)]
     train,valid,rest = zip(*parts)
-    def has_tests(o, given): return given or o.get('test') or o.get('val')
-    if valid_pct not in (0,_SHARE) and all(map(has_tests, (a,b), tests)): warn(f"`valid_pct` {valid_pct:g} has no effect: both domains have test images of their own, which are used")
+    own = all(t or o.get('test') or o.get('val') for o,t in zip((a,b), tests))
+    if own and valid_pct not in (0,_SHARE): warn(
+        f"`valid_pct` {valid_pct:g} has no effect: both domains have test images of their own, which are used")
     files = UnpairedFiles(*train, *valid, domains, [*rest[0], *rest[1], *others])
     where = first_five(f'{n} in `{o}`' for o,n in _per_folder(files.unused))
     if where: warn(f"Images that aren't used, {_UNUSED}: {where}")
@@ -238,7 +240,7 @@ def _image_problems(files, value_range):
     for (split,k,fn),(digest,error,notes,extrema) in zip(files, found):
         *place,first = seen.setdefault(digest, (split,k,fn))
         if error: yield fn,split,names[k],'damaged',error
-        elif place!=[split,k]: yield fn,split,names[k],'duplicate',f'same pixels as {first.parent.name}/{first.name} ({place[0]})'
+        elif place!=[split,k]: yield fn,split,names[k],'duplicate',f'same pixels as {Path(*first.parts[-2:])} ({place[0]})'
         if odd := odd_range(extrema, value_range): yield fn,split,names[k],'values',odd
         for problem,text in notes.items(): yield fn,split,names[k],problem,text
 
