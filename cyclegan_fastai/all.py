@@ -10,8 +10,10 @@ from .nets.imagenet import *
 from .nets.residual import *
 from .nets.pretrained_critic import *
 from .data.files import *
+from .data.inspect import *
 from .data.download import *
 from .data.show import *
+from .data.transforms import *
 from .data.unpaired import *
 from .data.memory import *
 from .data.seasons import *

@@ -56,7 +56,7 @@ def test_a_lone_notebook_installs_the_project(repository, lacking, tmp_path, mon
     for o in ('PYTHONPATH','PYTHONDONTWRITEBYTECODE','IN_TEST'): monkeypatch.delenv(o, raising=False)
     (folder := tmp_path/'empty').mkdir()
 
-    lesson,exporting = [nbformat.read(repository/'nbs'/o, as_version=4).cells for o in ('lessons/01_gan.ipynb','data/09_tensors.ipynb')]
+    lesson,exporting = [nbformat.read(repository/'nbs'/o, as_version=4).cells for o in ('lessons/01_gan.ipynb','data/10_tensors.ipynb')]
     imports = next(c for c in lesson if c.cell_type=='code' and re.search(rf'^from {cfg.lib_name}', c.source, re.M))
     nb = nbformat.v4.new_notebook()
     client = nbclient.NotebookClient(nb, kernel_name='lone', timeout=300, resources={'metadata': {'path': str(folder)}})

@@ -9,11 +9,12 @@ from fastai.vision.all import (ColReader, ColSplitter, DataBlock, FuncSplitter, 
 from PIL import Image, TiffImagePlugin
 
 import cyclegan_fastai.data.unpaired as data, cyclegan_fastai.data.files as files_module
-from cyclegan_fastai.data.unpaired import (AugmentEach, CropBatch, ResizeTo, UnpairedBlock, UnpairedDataLoaders, UnpairedDL, unpaired_tfms)
+from cyclegan_fastai.data.transforms import AugmentEach, CropBatch, ResizeTo, unpaired_tfms
+from cyclegan_fastai.data.unpaired import UnpairedBlock, UnpairedDataLoaders, UnpairedDL
 from cyclegan_fastai.data.tensors import load_images
 from cyclegan_fastai.core.photo import DamagedImage, as_photo, image_kinds, left_out
-from cyclegan_fastai.data.files import (UnpairedFiles, find_unpaired, image_files, inspect_images, open_image,
-                                   two_folders, verify_unpaired)
+from cyclegan_fastai.data.files import UnpairedFiles, find_unpaired, image_files, open_image, two_folders
+from cyclegan_fastai.data.inspect import inspect_images, verify_unpaired
 
 # A picture whose corners tell how it lies, and what each way of writing it should give back
 

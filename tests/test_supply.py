@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from cyclegan_fastai.data.download import untar_unpaired
-from cyclegan_fastai.data.files import open_image, verify_unpaired
+from cyclegan_fastai.data.files import open_image
+from cyclegan_fastai.data.inspect import verify_unpaired
 from cyclegan_fastai.use.translator import Translator
 from cyclegan_fastai.core.photo import as_photo
 

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from cyclegan_fastai.cli.main import app
 from cyclegan_fastai.core.checks import OptionError
 from cyclegan_fastai.core.photo import as_photo, left_out, to_rgb
-from cyclegan_fastai.data.files import open_image, verify_unpaired
+from cyclegan_fastai.data.files import open_image
+from cyclegan_fastai.data.inspect import verify_unpaired
 from cyclegan_fastai.data.unpaired import UnpairedDataLoaders
 from cyclegan_fastai.game.learner import cyclegan_learner
 from cyclegan_fastai.run.experiment import evaluate_run, run_experiment

@@ -49,7 +49,8 @@ def verify(
     The exit status is 1 if a file is damaged.
     """
     from cyclegan_fastai.data.download import untar_unpaired
-    from cyclegan_fastai.data.files import find_unpaired,verify_unpaired
+    from cyclegan_fastai.data.files import find_unpaired
+    from cyclegan_fastai.data.inspect import verify_unpaired
     with only_json(as_json):
         folder = untar_unpaired(path)
         files = find_unpaired(folder)

@@ -50,9 +50,9 @@ def translate(
     from cyclegan_fastai.use.translator import Translator,model_files
     t = Translator.load(run, device, trust, **(dict(value_range=value_range) if value_range else {}))
     jobs = find_images(images, out, t.target(to))
-    mark_results(out)
     bars = progress_bars()
     todo = translate_files(t, jobs, to, size, overwrite, model_files(run), bars.inner, strip)
+    mark_results(out)                                        # once the arguments are known to be right
     with only_json(as_json),bars: rows = list(bars.track(todo, total=len(jobs), description='images'))
     print_table(rows, True) if as_json else _report(rows, t, out)
     if any(o['status']=='failed' for o in rows): raise typer.Exit(1)

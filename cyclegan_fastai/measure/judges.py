@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from fastai.vision.all import *
-from ..data.files import is_watched
+from ..data.inspect import is_watched
 from .features import *
 from .metrics import *
 from .truth import affine_colors,histogram_colors,psnr,ssim
