@@ -236,7 +236,7 @@ def test_arrays_become_photographs_and_arrays_again(h, w, c, first, tensor, kind
 def test_every_mode_has_colours(h, w, mode, seed):
     im = Image.fromarray(noise(h, w, 3, seed=seed)).convert({'I;16':'I'}.get(mode, mode))
     if mode=='I;16': im = im.convert('I;16')
-    rgb,alpha = split_alpha(im)
+    rgb,alpha = split_alpha(im, (0,255))
     assert rgb.mode=='RGB' and rgb.size==(w,h) and (alpha is None)==(mode not in ('LA','RGBA')) and (alpha is None or alpha.size==(w,h))
 
 @tried(300, w=ints(1, 5000), h=ints(1, 5000), short=st.none() | ints(1, 3000))

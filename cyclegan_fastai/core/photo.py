@@ -109,8 +109,8 @@ def _scaled(im, value_range):
     least,most = value_extrema(im)
     found = f"an image of more than 8 bits has values from {least:g} to {most:g}"
     way = "pass `value_range`, the values of black and white"
-    if value_range is None and (least<lo or most>hi): raise OptionError(
-        f"{found}; without `value_range` they must be from 0 to {hi}", 'value_range', f'{least:g},{most:g}')
+    if value_range is None and (least<lo or most>hi): raise OptionError(f"{found}; without `value_range` they must be "
+        f"from 0 to {hi}", 'value_range', f'{least:g},{max(most, least+1):g}')
     if value_range is None and most<hi/16: warn(f"{found}, which is nearly black where {hi} is white: {way}")
     x = np.nan_to_num(np.asarray(im, dtype=np.float64), nan=lo, posinf=hi, neginf=lo)
     return Image.fromarray(((x-lo)*(255/(hi-lo))).round().clip(0,255).astype(np.uint8))
