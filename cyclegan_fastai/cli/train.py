@@ -179,6 +179,7 @@ def _row(o):
     row |= {'way %': _percent(o.get('kid_way')), 'Fréchet': o['frechet']}
     return row | {'precision %': _percent(o['precision']), 'coverage %': _percent(o['coverage'])}
 
+# %% ../../nbs/cli/04_train.ipynb #63295e93
 def _print_table(table, judge):
     "A table for each direction, of one judge"
     for direction,rows in itertools.groupby(table, itemgetter('direction')):
@@ -207,8 +208,8 @@ def _report(res, out):
 
 # %% ../../nbs/cli/04_train.ipynb #e87204df
 def _print_evaluation(res):
-    for judge,title in zip(res.judges, res.features):
-        _print_table([o for o in res.to_dict()['table'] if o['judge']==judge], title)
+    rows = res.to_dict()['table']
+    for judge,title in zip(res.judges, res.features): _print_table([o for o in rows if o['judge']==judge], title)
     for o in res.verdict: say(f'{o}.')
     checks = [{'': k, **o.astype(float).to_dict()} for k,o in res.checks.iterrows()]
     print_table(checks, title='Held-out images')
