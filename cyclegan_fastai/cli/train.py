@@ -193,6 +193,7 @@ def _row(o):
     row |= {'way %': _percent(o.get('kid_way')), 'Fréchet': o['frechet']}
     return row | {'precision %': _percent(o['precision']), 'coverage %': _percent(o['coverage'])}
 
+# %% ../../nbs/cli/04_train.ipynb #63295e93
 def _print_table(table, judge):
     "A table for each direction, of one judge"
     for direction,rows in itertools.groupby(table, itemgetter('direction')):
