@@ -260,6 +260,9 @@ def test_a_scheduler_ends_the_command_line(tmp_path, lost):
     assert not list((tmp_path/'run').glob('*.part')) and not (tmp_path/'run'/'metrics.json').exists()
     done = torch.load(tmp_path/'run'/'last.pth', weights_only=False)['epochs_done']
     assert 1<=done<16
+    alone = [sys.executable, '-m', 'cyclegan_fastai.cli', 'train', '--device', 'cpu', '--out', str(tmp_path/'run'), '--resume']
+    one = subprocess.run(alone, env=env, capture_output=True, text=True, timeout=120)
+    assert one.returncode and 'saved by 2 processes' in one.stderr and 'start 2' in one.stderr and 'Traceback' not in one.stderr
     said = subprocess.run([*launch, '--resume'], env=env, capture_output=True, text=True, check=True, timeout=300).stdout
     history = json.loads((tmp_path/'run'/'metrics.json').read_text())['history']
     assert [o['epoch'] for o in history]==list(range(16)) and said.count('Trained: 16 epochs')==1

@@ -58,6 +58,20 @@ def test_at_before_and_after_the_end_of_an_epoch(at, tiny, tmp_path):
 
 def test_with_two_workers(tiny, tmp_path): same_end(replace(tiny, augment='full'), tmp_path, 4, workers=2)
 
+def test_elsewhere(tiny, tmp_path, capsys):
+    "A checkpoint says where it was made: by more processes it is refused, within an epoch by `load`, too; on another device it is said"
+    with pytest.raises(BaseException): go(tiny, tmp_path, cb=Stop(2))
+    state = torch.load(file := tmp_path/'last.pth', weights_only=False)
+    assert state['place']==dict(processes=1, device='cpu') and state['midway']
+    torch.save({**state, 'place': dict(processes=2, device='cpu')}, file)
+    with pytest.raises(ValueError, match='saved by 2 processes, and 1 would go on'): go(tiny, tmp_path, resume=True)
+    learn = recipe_learner(tiny, tmp_path, 'cpu').load('last')
+    with pytest.raises(ValueError, match='saved by 2 processes, and 1 would go on'): learn.fit(2)
+    torch.save({**state, 'place': dict(processes=1, device='cuda')}, file)
+    capsys.readouterr()
+    go(tiny, tmp_path, resume=True)
+    assert 'trained on cuda and goes on on cpu' in capsys.readouterr().out
+
 kept = Path(__file__).parent/'kept'
 
 def test_a_run_of_version_0_1_0_goes_on(tmp_path, monkeypatch):

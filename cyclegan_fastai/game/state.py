@@ -11,7 +11,8 @@ from .. import __version__
 from ..core.disk import intact
 
 # %% auto #0
-__all__ = ['random_state', 'set_random_state', 'DamagedFile', 'read_tensors', 'Position', 'copied_state', 'StatefulLearner']
+__all__ = ['random_state', 'set_random_state', 'DamagedFile', 'read_tensors', 'training_place', 'Position', 'copied_state',
+           'StatefulLearner']
 
 # %% ../../nbs/game/06_state.ipynb #00216cb4
 def random_state(
@@ -56,6 +57,12 @@ def read_tensors(
             f"which `load` refuses ({type(e).__name__})") from e
 
 # %% ../../nbs/game/06_state.ipynb #29bb7c70
+def training_place(
+    learn:Learner, # Whose loaders say the device
+)->dict: # `processes`, and `device`: 'cpu', 'cuda' or 'mps'
+    "Get what a checkpoint says of the machine"
+    return dict(processes=max(1, num_distrib()), device=torch.device(learn.dls.device).type)
+
 class Position:
     "Where a run stands, and how to get there again from a checkpoint"
     def __init__(self):
@@ -63,6 +70,7 @@ class Position:
         self.batches = 0                                   # complete batches of the epoch after them
         self.began = None                                  # random state in which that epoch began
         self.unfinished = None                             # checkpoint from within an epoch, until that epoch goes on
+        self.place = None                                  # where the checkpoint was made: processes, kind of device
 
     def __getstate__(self): return {**self.__dict__, 'began': None, 'unfinished': None}    # for an exported learner
 
@@ -80,9 +88,17 @@ class Position:
         "Take over the position of a checkpoint"
         midway = state.get('midway')
         self.epochs,self.batches,self.unfinished = state['epochs_done'],0,None
+        self.place = state.get('place')                    # version 0.1 didn't say
         if not midway: return
         self.batches = midway['batches']
         self.unfinished = {k: state[k] for k in ('epochs_done','midway','opt','callbacks','random')}
+
+    def same_processes(self):
+        "Raise `ValueError` if the checkpoint is from another number of processes: batches and pools would be others"
+        was,now = self.place and self.place['processes'],max(1, num_distrib())
+        if was in (None,now): return
+        raise ValueError(f"the checkpoint was saved by {was} process{'es' if was>1 else ''}, and {now} would go on with "
+            f"other batches: start {was}{f' (`torchrun --nproc-per-node {was} …`)' if was>1 else ''}, or begin a new run")
 
 # %% ../../nbs/game/06_state.ipynb #9ab8a1bd
 @patch
@@ -104,6 +120,7 @@ def skip(self:Position,
 ):
     "Read past the batches that are done, and restore everything as it was after them"
     midway,loaders = state['midway'],learn.dls.loaders
+    self.same_processes()
     done = midway['batches']
     if done>learn.n_iter: raise ValueError(f"the file was saved after batch {done} of an epoch, which here has "
         f"{learn.n_iter}: load it with the data and the batch size that it was saved with")
@@ -141,7 +158,7 @@ class StatefulLearner(Learner):
         callbacks = {k: cb.state_dict() for k,cb in self.stateful_cbs().items()}
         midway,random = self.position.state(self),random_state(self.dls.loaders)
         opt = self.opt and self.opt.state_dict()
-        return dict(version=__version__, model=get_model(self.model).state_dict(), opt=opt,
+        return dict(version=__version__, place=training_place(self), model=get_model(self.model).state_dict(), opt=opt,
             callbacks=callbacks, epochs_done=self.epochs_done, midway=midway, random=random)
 
     def _take(self, state):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from fastai.vision.all import *
 from ..core.checks import *
 from ..core.disk import *
+from ..game.state import training_place
 from ..game.terms import any_rank,gathered
 from ..game.gamelearner import CountEpochs,DamagedFile
 from ..game.learner import *
@@ -109,6 +110,15 @@ def _write_best(self:KeepRun):
     write_json(self.best, self.out/'best.json')
 
 # %% ../../nbs/run/01_checkpoints.ipynb #64a3638f
+def _same_place(learn):
+    "Raise unless as many processes go on; say so if it's another kind of device"
+    learn.position.same_processes()
+    was,now = learn.position.place,training_place(learn)
+    if was and was['device']!=now['device'] and not rank_distrib(): print(
+        f"This run was trained on {was['device']} and goes on on {now['device']}, which adds up in another order: "
+        "its numbers will differ in the last digits from a run that stayed", flush=True)
+    return learn
+
 def load_last(
     learn:CycleGANLearner, # Not trained
     out:Path|str, # The run's folder
@@ -117,7 +127,7 @@ def load_last(
     out = Path(out)
     found = [o for o in ('last','next','before_last') if (out/f'{o}.pth').exists()]
     for name,after in zip(found, [*found[1:], None]):
-        try: return learn.load(name)
+        try: return _same_place(learn.load(name))
         except DamagedFile as e:
             if not after: raise DamagedFile(
                 f"{e}. There is no other in `{out}`: start a new run with another `out`") from None
