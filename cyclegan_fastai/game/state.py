@@ -58,10 +58,10 @@ def read_tensors(
 
 # %% ../../nbs/game/06_state.ipynb #29bb7c70
 def training_place(
-    learn:Learner, # Whose loaders say the device
+    learn:Learner, # Whose model says the device
 )->dict: # `processes`, and `device`: 'cpu', 'cuda' or 'mps'
     "Get what a checkpoint says of the machine"
-    return dict(processes=max(1, num_distrib()), device=torch.device(learn.dls.device).type)
+    return dict(processes=max(1, num_distrib()), device=one_param(learn.model).device.type)
 
 class Position:
     "Where a run stands, and how to get there again from a checkpoint"
