@@ -97,8 +97,9 @@ class Position:
         "Raise `ValueError` if the checkpoint is from another number of processes: batches and pools would be others"
         was,now = self.place and self.place['processes'],max(1, num_distrib())
         if was in (None,now): return
-        raise ValueError(f"the checkpoint was saved by {was} process{'es' if was>1 else ''}, and {now} would go on with "
-            f"other batches: start {was}{f' (`torchrun --nproc-per-node {was} …`)' if was>1 else ''}, or begin a new run")
+        plural,how = ('es', f' (`torchrun --nproc-per-node {was} …`)') if was>1 else ('','')
+        raise ValueError(f"the checkpoint was saved by {was} process{plural}, and {now} would go on with other batches: "
+            f"start {was}{how}, or begin a new run")
 
 # %% ../../nbs/game/06_state.ipynb #9ab8a1bd
 @patch

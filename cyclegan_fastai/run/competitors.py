@@ -42,9 +42,9 @@ class Clock(Callback):
     def after_batch(self):
         self.done += 1
         if self.done==self.warm: self.start = now(self.dls.device)
-        if self.done==self.warm+self.steps: raise CancelTrainException
-    def after_train(self):
-        if self.done==self.warm+self.steps: self.seconds = now(self.dls.device)-self.start
+        if self.done<self.warm+self.steps: return
+        self.seconds = now(self.dls.device)-self.start
+        raise CancelFitException
 
 # %% ../../nbs/run/04_competitors.ipynb #0cc44d1e
 class Side:
