@@ -98,8 +98,8 @@ class Position:
         was,now = self.place and self.place['processes'],max(1, num_distrib())
         if was in (None,now): return
         plural,how = ('es', f' (`torchrun --nproc-per-node {was} …`)') if was>1 else ('','')
-        raise ValueError(f"the checkpoint was saved by {was} process{plural}, and {now} would go on with other batches: "
-            f"start {was}{how}, or begin a new run")
+        raise ValueError(f"the checkpoint was saved by {was} process{plural}, and {now} would go on with other "
+            f"batches: start {was}{how}, or begin a new run")
 
 # %% ../../nbs/game/06_state.ipynb #9ab8a1bd
 @patch

@@ -114,9 +114,9 @@ def _same_place(learn):
     "Raise unless as many processes go on; say so if it's another kind of device"
     learn.position.same_processes()
     was,now = learn.position.place,training_place(learn)
-    if was and was['device']!=now['device'] and not rank_distrib(): print(f"This run was trained on {was['device']} "
-        f"and goes on on {now['device']}, which adds up in another order: its numbers will differ in the last digits "
-        "from a run that stayed", flush=True)
+    if not was or was['device']==now['device'] or rank_distrib(): return learn
+    says = f"This run was trained on {was['device']} and goes on on {now['device']}, which adds up in another order"
+    print(f"{says}: its numbers will differ in the last digits from a run that stayed", flush=True)
     return learn
 
 def load_last(
