@@ -11,7 +11,7 @@ from dataclasses import asdict,replace
 from fastai.vision.all import *
 from ..core.checks import *
 from ..core.device import check_device
-from ..core.disk import check_folder,write_json
+from ..core.disk import check_folder,whole_file,write_json
 from ..nets.models import mirror_pads
 from ..data.download import DATASETS,untar_unpaired
 from ..data.seasons import seasons
@@ -160,11 +160,11 @@ def save_pictures(
     out:Path, # Folder for `sample_grid.png` and `losses.png`
 ):
     "Draw what a run looks like so far; changes no random state"
-    with no_random():
-        learn.show_results(max_n=8, title=f'after {len(learn.loss_terms.history)} epochs')
-        save_figure(out/'sample_grid.png', 110)
-        plot_losses(learn.loss_terms)
-        save_figure(out/'losses.png', 110)
+    samples,n = ShowSamples(),len(learn.loss_terms.history)
+    samples.learn = learn
+    with whole_file(out/'sample_grid.png') as part: samples.picture(f'after {n} epochs', 128).save(part, format='png')
+    with no_random(): plot_losses(learn.loss_terms)
+    save_figure(out/'losses.png', 110)
 
 def _scores(learn):
     "Scores against the truth; none if the data don't have it"

@@ -68,12 +68,13 @@ def _images(self:ShowSamples):
 @patch
 def picture(self:ShowSamples,
     title:str='', # Text above the grid
-)->Image.Image: # See `sample_grid`
+    size:int|None=None, # Pixels a side of each image, see `sample_grid`
+)->Image.Image:
     "Draw the images as the game translates them now, without changing a random state"
     domains = getattr(self.learn, 'domains', ('A','B'))
     with no_random(), self.learn.evaluating() as game:
         if self.batch is None: self.batch = self._images()
-        return sample_grid(play_rows(game(*to_device(self.batch, game.device)), domains), title)
+        return sample_grid(play_rows(game(*to_device(self.batch, game.device)), domains), title, size)
 
 @patch
 def _show(self:ShowSamples, im, done):
