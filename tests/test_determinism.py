@@ -50,6 +50,6 @@ def test_the_same_bits(recipe, tmp_path):
     first = on_the_command_line(recipe, tmp_path/'a', 0)
     assert {'model','opt','random','callbacks'}<=first.keys()
     assert on_the_command_line(recipe, tmp_path/'b', 2)==first
-    assert in_this_process(recipe, tmp_path/'here', 1)==first
+    for workers in (0,1): assert in_this_process(recipe, tmp_path/f'{workers} here', workers)==first
     assert in_this_process(replace(recipe, seed=43), tmp_path/'other', 0)['model']!=first['model']
     print('lost between two runs: nothing')
