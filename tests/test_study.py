@@ -3,7 +3,7 @@ import json, os, shutil, signal, subprocess, sys, time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np, pandas as pd, pytest
+import numpy as np, pytest
 from fastai.callback.core import Callback
 from PIL import Image
 from cyclegan_fastai.run import experiment
